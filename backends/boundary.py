@@ -1,0 +1,204 @@
+"""The boundary every call of an op crosses: arguments checked, outputs allocated, results verified."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recis_core.blocks import Blocks
+from recis_core.spec import ARRAY_KINDS, Op, Out, Param, params_of
+
+DTYPES = {
+    "Ids": (torch.int64,),
+    "Index": (torch.int32, torch.int64),
+    "Values": (torch.float32, torch.float16, torch.bfloat16),
+    "Bytes": (torch.uint8,),
+    "Flags": (torch.bool,),
+    "Double": (torch.float64,),
+}
+SCALARS = {"int": int, "float": (float, int), "str": str}
+
+
+def check_kind(param: Param, value: Any, device: torch.device) -> None:
+    """Raise TypeError or ValueError unless `value` is of the declared kind and on `device`."""
+    if value is None and param.optional:
+        return
+    if param.kind in DTYPES:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"argument {param.name!r} is {type(value).__name__}, not a tensor")
+        if value.dtype not in DTYPES[param.kind]:
+            allowed = " or ".join(str(d).removeprefix("torch.") for d in DTYPES[param.kind])
+            raise TypeError(f"argument {param.name!r} has dtype {value.dtype}, not {allowed}")
+        if value.device.type != device.type or value.requires_grad:
+            what = "requires grad" if value.requires_grad else f"is on {value.device}, not {device}"
+            raise ValueError(f"argument {param.name!r} {what}")
+    elif param.kind == "Blocks":
+        if not isinstance(value, Blocks):
+            raise TypeError(f"argument {param.name!r} is {type(value).__name__}, not Blocks")
+        if value.device.type != device.type:
+            raise ValueError(f"argument {param.name!r} is on {value.device}, not {device}")
+    elif not isinstance(value, SCALARS[param.kind]) or isinstance(value, bool):
+        raise TypeError(f"argument {param.name!r} is {value!r}, not of type {param.kind}")
+
+
+def torch_dtype(dtype: Any) -> torch.dtype:
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """One op of one backend, ready to call with torch tensors.
+
+    `call` either takes the outputs, named as declared, as its last parameters (they are allocated
+    here) or returns them. `empty` allocates; tests put a poisoning one in its place.
+    """
+
+    op: Op[..., Any]
+    call: Callable[..., Any]
+    backend: str
+    device: torch.device
+    checked: bool = False
+    empty: Callable[..., Tensor] = torch.empty
+    params: tuple[Param, ...] = ()
+    gives: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        op: Op[..., Any],
+        call: Callable[..., Any],
+        backend: str,
+        device: torch.device | str,
+        checked: bool = False,
+    ) -> Bound:
+        taken = inspect.signature(call).parameters.values()
+        gives = len(taken) == len(op.params) or any(p.kind is p.VAR_POSITIONAL for p in taken)
+        device = torch.device(device)
+        return cls(op, call, backend, device, checked, params=op.params, gives=gives)
+
+    def __call__(self, *args: Any) -> Any:
+        self.verify(args)
+        args = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in args)
+        outs = self.op.outs(*args)
+        if self.gives:
+            returned = self.call(*args)
+            tensors = returned if isinstance(returned, tuple) else (returned,) * bool(outs)
+            verify_outputs(self, outs, tensors)
+        else:
+            tensors = tuple(
+                self.empty(o.shape, dtype=torch_dtype(o.dtype), device=self.device) for o in outs
+            )
+            self.call(*args, *tensors)
+        return tensors[0] if len(tensors) == 1 else tensors or None
+
+    def verify(self, args: tuple[Any, ...]) -> None:
+        """Raise an error that names op, argument and value if the call is not a legal one."""
+        if len(args) != len(self.params):
+            names = ", ".join(p.name for p in self.params)
+            raise TypeError(f"{self.op.name} takes ({names}), got {len(args)} arguments")
+        try:
+            for param, value in zip(self.params, args, strict=True):
+                check_kind(param, value, self.device)
+            named = {p.name: a for p, a in zip(self.params, args, strict=True)}
+            for rule in self.op.rules:
+                if self.checked or not rule.reads_values:
+                    rule.check(named)
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise type(error)(f"{self.op.name}: {error.args[0]}") from None
+
+
+def verify_outputs(bound: Bound, outs: tuple[Out, ...], tensors: tuple[Tensor, ...]) -> None:
+    """Raise TypeError unless an implementation returned what the declaration says."""
+    said = f"{bound.op.name} of backend {bound.backend}"
+    if len(tensors) != len(outs):
+        raise TypeError(f"{said} returned {len(tensors)} outputs, declared are {len(outs)}")
+    for out, tensor in zip(outs, tensors, strict=True):
+        padded = out.valid is not None and tensor.shape[1:] == out.shape[1:]
+        if tuple(tensor.shape) != tuple(out.shape) and not padded:
+            raise TypeError(f"{said}: {out.name} has shape {tuple(tensor.shape)}, not {out.shape}")
+        if tensor.dtype != torch_dtype(out.dtype):
+            raise TypeError(f"{said}: {out.name} is {tensor.dtype}, not {torch_dtype(out.dtype)}")
+
+
+class Machine:
+    """A stateful op's object behind the boundary: each method's arguments are checked."""
+
+    def __init__(
+        self, op: Op[..., Any], state: Any, backend: str, device: torch.device, checked: bool
+    ) -> None:
+        self._state = state
+        for name, method in vars(op.reference).items():
+            if inspect.isfunction(method) and not name.startswith("_"):
+                bound = Method(
+                    op.name, name, getattr(state, name), params_of(method), device, checked
+                )
+                setattr(self, name, bound)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    @property
+    def extent(self) -> int:
+        """One more than the largest row ever given out."""
+        return self._state.extent
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a stateful op, behind the boundary."""
+
+    op: str
+    name: str
+    call: Callable[..., Any]
+    params: tuple[Param, ...]
+    device: torch.device
+    checked: bool
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            for param, value in zip(self.params, args, strict=True):
+                check_kind(param, value, self.device)
+            lengths = {len(a) for a in args}
+            if len(lengths) > 1:
+                raise ValueError(f"arguments differ in length: {sorted(lengths)}")
+            if self.checked and self.name != "find" and args:
+                require_distinct(*args)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.op}.{self.name}: {error}") from None
+        return self.call(*(a.contiguous() for a in args))
+
+
+def require_distinct(tables: Tensor, ids: Tensor) -> None:
+    """Raise ValueError naming a (table, id) pair that comes twice, or a negative table."""
+    if len(tables) and int(tables.min()) < 0:
+        raise ValueError(f"argument 'tables' has value {int(tables.min())}, less than 0")
+    pairs, counts = torch.stack([tables.long(), ids], 1).unique(dim=0, return_counts=True)
+    if len(pairs) < len(ids):
+        twice = pairs[counts > 1][0].tolist()
+        raise ValueError(f"pairs must be distinct; table {twice[0]}, id {twice[1]} comes twice")
+
+
+def bind_machine(
+    op: Op[..., Any],
+    make: Callable[..., Any],
+    backend: str,
+    device: torch.device | str,
+    checked: bool,
+) -> Callable[..., Machine]:
+    """The constructor of a stateful op behind the boundary; the device is passed on by name."""
+    device = torch.device(device)
+
+    def construct(*args: Any) -> Machine:
+        for param, value in zip(op.params, args, strict=True):
+            check_kind(param, value, device)
+        return Machine(op, make(*args, device=device), backend, device, checked)
+
+    return construct
+
+
+__all__ = ["ARRAY_KINDS", "Bound", "Machine", "bind_machine", "check_kind", "torch_dtype"]

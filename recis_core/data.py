@@ -1,0 +1,71 @@
+"""What travels between files, features and models: ragged columns and the batches they form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Segments laid end to end: segment i is `values[offsets[i]:offsets[i + 1]]`.
+
+    `values` is a tensor or, for nested lists, again a `Ragged`. A string is a segment of uint8,
+    so a list of strings is `Ragged(Ragged(bytes, string_offsets), row_offsets)`.
+    """
+
+    values: Tensor | Ragged
+    offsets: Tensor  # [segments + 1], int32 where the extent allows, starts at 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def flat(self) -> Tensor:
+        """The innermost values."""
+        return self.values if isinstance(self.values, Tensor) else self.values.flat
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.offsets.nbytes
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Ragged:
+        return Ragged(
+            self.values.to(device, non_blocking=non_blocking),
+            self.offsets.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rows` samples: each column a dense tensor [rows, width] or a `Ragged` of `rows` segments."""
+
+    columns: Mapping[str, Tensor | Ragged]
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        return sum(column.nbytes for column in self.columns.values())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        moved = {n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()}
+        return Batch(moved, self.rows)
+
+    def dense(self, name: str) -> Tensor:
+        """Column `name` as the dense tensor it must be."""
+        column = self.columns[name]
+        if isinstance(column, Ragged):
+            raise TypeError(f"column {name!r} is ragged; a dense one is needed")
+        return column
+
+    def ragged(self, name: str) -> Ragged:
+        """Column `name` as segments; a dense column of width w has w values in each."""
+        column = self.columns[name]
+        if isinstance(column, Ragged):
+            return column
+        rows, width = column.shape
+        offsets = torch.arange(0, (rows + 1) * width, width, dtype=torch.int32).to(column.device)
+        return Ragged(column.reshape(-1), offsets[: rows + 1])

@@ -1,0 +1,136 @@
+"""AdamW on the rows a batch touched: decoupled decay, in three published forms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recis_core.ops.rows_adam import adam_args
+from recis_core.ops.rows_sgd import update_rules, update_traffic
+from recis_core.rules import OneOf
+from recis_core.spec import op
+from recis_core.tolerance import ROUNDED
+from recis_core.types import Blocks, Double, Index, Values
+
+FORMS = ("torch", "recis", "tensorflow")
+
+
+@op(tolerance=ROUNDED, mutates=("blocks",))
+def rows_adamw(
+    blocks: Blocks,
+    rows: Index,
+    grad: Values,
+    scale: Double | None,
+    rate: Values | None,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    power1: float,
+    power2: float,
+    form: str,
+):
+    """w *= F; m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g² with g = scale·grad; then, by `form`,
+    "torch": F = 1 - lr·rate·decay, w -= lr·rate/(1-power1) · m / (√v/√(1-power2) + eps);
+    "recis" (SparseAdamW): F as torch, w -= lr·rate·√(1-power2)/(1-power1) · m / (√v + eps);
+    "tensorflow" (SparseAdamWTF): F = 1 - decay, the rest as recis.
+
+    Arguments as `rows_adam`. Loshchilov & Hutter, ICLR 2019.
+    """
+    touched = rows >= 0
+    rows = rows[touched]
+    g = grad[touched] * (1 if scale is None else scale[0])
+    m = beta1 * blocks["mean"][rows] + (1 - beta1) * g
+    v = beta2 * blocks["square"][rows] + (1 - beta2) * g * g
+    rated = lr * (1 if rate is None else rate[touched][:, None])
+    w = blocks["weight"][rows] * (1 - (decay if form == "tensorflow" else rated * decay))
+    correction = np.sqrt(1 - power2)
+    if form == "torch":
+        w = w - rated / (1 - power1) * m / (np.sqrt(v) / correction + eps)
+    else:
+        w = w - rated * correction / (1 - power1) * m / (np.sqrt(v) + eps)
+    blocks["weight"][rows], blocks["mean"][rows], blocks["square"][rows] = w, m, v
+
+
+@rows_adamw.inputs(
+    test=[
+        dict(
+            n=0,
+            capacity=50,
+            dim=3,
+            factors=False,
+            form="torch",
+            lr=0.1,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            decay=0.0,
+            step=1,
+        ),
+        dict(
+            n=20,
+            capacity=50,
+            dim=17,
+            factors=True,
+            form="torch",
+            lr=0.01,
+            beta1=0.8,
+            beta2=0.9,
+            eps=0.1,
+            decay=0.1,
+            step=3,
+        ),
+        dict(
+            n=300,
+            capacity=300,
+            dim=64,
+            factors=False,
+            form="recis",
+            lr=0.01,
+            beta1=0.9,
+            beta2=0.99,
+            eps=0.01,
+            decay=0.5,
+            step=1,
+        ),
+        dict(
+            n=90,
+            capacity=300,
+            dim=16,
+            factors=True,
+            form="tensorflow",
+            lr=0.02,
+            beta1=0.9,
+            beta2=0.99,
+            eps=0.01,
+            decay=0.05,
+            step=2,
+        ),
+    ],
+    bench=[
+        dict(
+            n=1 << 16,
+            capacity=1 << 20,
+            dim=d,
+            factors=False,
+            form="torch",
+            lr=0.01,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            decay=0.01,
+            step=3,
+        )
+        for d in (16, 64, 128)
+    ],
+)
+def _(rng, **size):
+    return adam_args(rng, **size)
+
+
+@rows_adamw.moves
+def _(blocks, rows, grad, scale, rate, *scalars):
+    return update_traffic(blocks, rows, grad, scale, rate, ("weight", "mean", "square"), 14)
+
+
+rows_adamw.requires(OneOf("form", FORMS), *update_rules("weight", "mean", "square"))
