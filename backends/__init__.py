@@ -17,7 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
+# Not `import torch`: loading the backend of that name binds `backends.torch` to it.
+from torch import device as torch_device
+from torch.cuda import is_available as cuda_is_available
 
 from backends.boundary import Bound, bind_machine
 from recis_core.kernels import Kernels, every_op
@@ -38,16 +40,16 @@ class Backend:
     name: str
     package: str
 
-    def absent(self, device: torch.device | str = "cpu") -> str | None:
+    def absent(self, device: torch_device | str = "cpu") -> str | None:
         """Why it cannot run on `device`, or None if it can."""
-        kind = torch.device(device).type
+        kind = torch_device(device).type
         try:
             module = import_module(self.package)
-        except ImportError as error:
-            return f"import fails: {error}"
+        except Exception as error:  # whatever another's package raises is the reason to give
+            return f"import fails: {type(error).__name__}: {error}"
         if kind not in module.DEVICES:
             return f"runs on {' and '.join(module.DEVICES)}, not on {kind}"
-        if kind == "cuda" and not torch.cuda.is_available():
+        if kind == "cuda" and not cuda_is_available():
             return "this torch sees no CUDA device"
         return module.absent(kind)
 
@@ -62,6 +64,10 @@ class Backend:
         if find_spec(f"{self.package}.{op.name}") is None:
             return None
         module = import_module(f"{self.package}.{op.name}")
+        if not hasattr(module, op.name):
+            raise BackendError(
+                f"module {module.__name__} of backend {self.name!r} has no {op.name}"
+            )
         plain = getattr(module, op.name)
         return getattr(module, f"{op.name}_deterministic", plain) if deterministic else plain
 
@@ -95,7 +101,7 @@ def find(name: str) -> Backend:
 
 def load(
     *names: str,
-    device: torch.device | str = "cpu",
+    device: torch_device | str = "cpu",
     checked: bool = False,
     deterministic: bool = False,
 ) -> Kernels:
@@ -104,8 +110,12 @@ def load(
     One name is strict. "auto" is `ORDER` of the device type without what is absent. `checked`
     also verifies what needs to read tensors: indices, offsets, distinctness.
     """
-    kind = torch.device(device).type
+    kind = torch_device(device).type
+    if not names:
+        raise BackendError(f"no backend is named; there are {', '.join(known())}")
     if names == ("auto",):
+        if kind not in ORDER:
+            raise BackendError(f"no order of backends is known for device {kind!r}")
         chosen = [b for b in map(find, ORDER[kind]) if b.absent(device) is None]
     else:
         chosen = [find(name) for name in names]

@@ -23,7 +23,8 @@ class Variant:
     log2_rows: int = 6
 
     def __str__(self) -> str:
-        return "-".join((self.values, self.index, self.layout))
+        size = () if self.log2_rows == 6 else (f"rows{1 << self.log2_rows}",)
+        return "-".join((self.values, self.index, self.layout, *size))
 
 
 BASE = Variant()

@@ -1,9 +1,9 @@
-"""The boundary every call of an op crosses: arguments checked, outputs allocated, results verified."""
+"""The boundary every call of an op crosses: arguments checked, outputs allocated and verified."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,15 @@ class Bound:
         checked: bool = False,
     ) -> Bound:
         taken = inspect.signature(call).parameters.values()
-        gives = len(taken) == len(op.params) or any(p.kind is p.VAR_POSITIONAL for p in taken)
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in taken)
+        gives = not getattr(call, "takes_outputs", False) and (
+            variadic or len(taken) == len(op.params)
+        )
         device = torch.device(device)
         return cls(op, call, backend, device, checked, params=op.params, gives=gives)
 
     def __call__(self, *args: Any) -> Any:
-        self.verify(args)
+        verify(self.op, self.params, args, self.device, self.checked)
         args = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in args)
         outs = self.op.outs(*args)
         if self.gives:
@@ -96,20 +99,32 @@ class Bound:
             self.call(*args, *tensors)
         return tensors[0] if len(tensors) == 1 else tensors or None
 
-    def verify(self, args: tuple[Any, ...]) -> None:
-        """Raise an error that names op, argument and value if the call is not a legal one."""
-        if len(args) != len(self.params):
-            names = ", ".join(p.name for p in self.params)
-            raise TypeError(f"{self.op.name} takes ({names}), got {len(args)} arguments")
-        try:
-            for param, value in zip(self.params, args, strict=True):
-                check_kind(param, value, self.device)
-            named = {p.name: a for p, a in zip(self.params, args, strict=True)}
-            for rule in self.op.rules:
-                if self.checked or not rule.reads_values:
-                    rule.check(named)
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise type(error)(f"{self.op.name}: {error.args[0]}") from None
+
+def check_kinds(params: Sequence[Param], args: Sequence[Any], device: torch.device) -> None:
+    """Raise TypeError or ValueError unless each of `params` has an argument of its kind."""
+    if len(args) != len(params):
+        names = ", ".join(p.name for p in params)
+        raise TypeError(f"takes ({names}), got {len(args)} arguments")
+    for param, value in zip(params, args, strict=True):
+        check_kind(param, value, device)
+
+
+def verify(
+    op: Any,  # an Op; as an attribute its type is that of what it describes
+    params: Sequence[Param],
+    args: Sequence[Any],
+    device: torch.device,
+    checked: bool,
+) -> None:
+    """Raise an error that names op, argument and value if the call is not a legal one."""
+    try:
+        check_kinds(params, args, device)
+        named = {p.name: a for p, a in zip(params, args, strict=True)}
+        for rule in op.rules:
+            if checked or not rule.reads_values:
+                rule.check(named)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise type(error)(f"{op.name}: {error.args[0]}") from None
 
 
 def verify_outputs(bound: Bound, outs: tuple[Out, ...], tensors: tuple[Tensor, ...]) -> None:
@@ -161,26 +176,58 @@ class Method:
 
     def __call__(self, *args: Any) -> Any:
         try:
+            check_kinds(self.params, args, self.device)
             for param, value in zip(self.params, args, strict=True):
-                check_kind(param, value, self.device)
-            lengths = {len(a) for a in args}
-            if len(lengths) > 1:
-                raise ValueError(f"arguments differ in length: {sorted(lengths)}")
-            if self.checked and self.name != "find" and args:
-                require_distinct(*args)
-        except (TypeError, ValueError) as error:
+                if value.ndim != 1:
+                    raise ValueError(
+                        f"argument {param.name!r} has shape {tuple(value.shape)}, not 1 dimensions"
+                    )
+            if len({len(a) for a in args}) > 1:
+                said = ", ".join(
+                    f"{p.name!r} {len(a)}" for p, a in zip(self.params, args, strict=True)
+                )
+                raise ValueError(f"arguments must have one length, but have {said}")
+            if self.checked and args:
+                require_tables(args[0])
+                if self.name != "find":
+                    require_distinct(*args)
+        except (TypeError, ValueError, IndexError) as error:
             raise type(error)(f"{self.op}.{self.name}: {error}") from None
         return self.call(*(a.contiguous() for a in args))
 
 
+def require_tables(tables: Tensor) -> None:
+    """Raise IndexError unless every table is in [0, 2^31)."""
+    for value in (int(tables.min()), int(tables.max())) if len(tables) else ():
+        if not 0 <= value < 1 << 31:
+            raise IndexError(f"argument 'tables' has value {value}, outside [0, {1 << 31})")
+
+
 def require_distinct(tables: Tensor, ids: Tensor) -> None:
-    """Raise ValueError naming a (table, id) pair that comes twice, or a negative table."""
-    if len(tables) and int(tables.min()) < 0:
-        raise ValueError(f"argument 'tables' has value {int(tables.min())}, less than 0")
+    """Raise ValueError naming a (table, id) pair that comes twice."""
     pairs, counts = torch.stack([tables.long(), ids], 1).unique(dim=0, return_counts=True)
     if len(pairs) < len(ids):
         twice = pairs[counts > 1][0].tolist()
-        raise ValueError(f"pairs must be distinct; table {twice[0]}, id {twice[1]} comes twice")
+        raise ValueError(
+            f"arguments 'tables' and 'ids' must be distinct pairs; "
+            f"table {twice[0]}, id {twice[1]} comes twice"
+        )
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """Makes objects of a stateful op behind the boundary; the device is passed on by name."""
+
+    op: Any
+    make: Callable[..., Any]
+    backend: str
+    device: torch.device
+    checked: bool
+
+    def __call__(self, *args: Any) -> Machine:
+        verify(self.op, self.op.params, args, self.device, self.checked)
+        state = self.make(*args, device=self.device)
+        return Machine(self.op, state, self.backend, self.device, self.checked)
 
 
 def bind_machine(
@@ -189,16 +236,9 @@ def bind_machine(
     backend: str,
     device: torch.device | str,
     checked: bool,
-) -> Callable[..., Machine]:
-    """The constructor of a stateful op behind the boundary; the device is passed on by name."""
-    device = torch.device(device)
-
-    def construct(*args: Any) -> Machine:
-        for param, value in zip(op.params, args, strict=True):
-            check_kind(param, value, device)
-        return Machine(op, make(*args, device=device), backend, device, checked)
-
-    return construct
+) -> Constructor:
+    """The constructor of a stateful op behind the boundary."""
+    return Constructor(op, make, backend, torch.device(device), checked)
 
 
 __all__ = ["ARRAY_KINDS", "Bound", "Machine", "bind_machine", "check_kind", "torch_dtype"]

@@ -7,8 +7,7 @@ ones with the NumPy reference run in float64 on the very values the variant can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +17,11 @@ from torch import Tensor
 
 from backends.arrays import BASE, Variant, to_numpy, to_torch
 from backends.boundary import Bound, torch_dtype
+from backends.poison import fill, other_poison, poison, poisoned_memory
+from backends.replay import check_machine
 from recis_core.blocks import Blocks
 from recis_core.kernels import Kernels, every_op
-from recis_core.spec import ARRAY_KINDS, Args, Case, Op, Out, Step, params_of
+from recis_core.spec import ARRAY_KINDS, Args, Case, Op, Out
 from recis_core.tolerance import Disagreement
 from recis_core.types import Slots
 
@@ -39,9 +40,15 @@ class Verdict:
 def variants(op: Op[..., Any], case: Case) -> Iterator[Variant]:
     """The base presentation of every case; the others of the last two, which are not trivial."""
     yield BASE
-    if case.name not in [c.name for c in list(op.cases("test"))[-2:]] or op.machine:
+    if case.name not in [c.name for c in list(op.cases("test"))[-2:]]:
+        return
+    if op.machine:
+        yield Variant(index="int64")
+        yield Variant(layout="strided")
         return
     kinds = {p.kind for p in op.params}
+    if "Blocks" in kinds:
+        yield Variant(log2_rows=4)
     if kinds & {"Values", "Blocks"}:
         yield Variant(values="float16")
         yield Variant(values="bfloat16")
@@ -55,39 +62,50 @@ def variants(op: Op[..., Any], case: Case) -> Iterator[Variant]:
 def check(bound: Any, op: Op[..., Any], case: Case, variant: Variant = BASE) -> None:
     """Raise Disagreement unless `bound` agrees with the reference of `op` on `case`."""
     if op.machine:
-        check_machine(bound, op, case)
+        check_machine(bound, op, case, variant)
     else:
         check_call(bound, op, case, variant)
 
 
 def check_call(bound: Bound, op: Op[..., Any], case: Case, variant: Variant) -> None:
     given = present(op, case.make(), variant, bound.device)
-    want_args = {p.name: to_numpy(given[p.name]) for p in op.params}
+    want_args = {p.name: own(to_numpy(given[p.name])) for p in op.params}
     declared = op.outs(*given.values())
     want = as_tuple(op.reference(*want_args.values()), len(declared))
     before = {name: snapshot(value) for name, value in given.items()}
-    poisoned = replace(bound, empty=poison)
+    got = as_tuple(replace(bound, empty=poison)(*given.values()), len(declared))
+    require_untouched(op, before, given)
+    for tensor in got:
+        require_fresh(op, tensor, given)
+    kept = [t.clone() for t in got]
+    for tensor in got:
+        fill(tensor)
+    # A second call with the first one's outputs alive: an implementation that hands out the same
+    # buffer again, or depends on what it left behind, shows here. What it allocates itself is
+    # poisoned too; not in the first call, as torch then chooses other algorithms.
+    again = {name: restored(before[name], value) for name, value in given.items()}
     with poisoned_memory():
-        got = as_tuple(poisoned(*given.values()), len(declared))
-        # A second call with the first one's outputs alive: an implementation that hands out the
-        # same buffer again, or depends on what it left behind, shows here.
-        again = {name: restored(before[name], value) for name, value in given.items()}
-        for tensor in got:
-            require_fresh(op, tensor, given)
-        kept = [t.clone() for t in got]
-        for tensor in got:
-            fill(tensor)
-        second = as_tuple(poisoned(*again.values()), len(declared))
-        for first, tensor in zip(got, second, strict=True):
-            if tensor.numel() and tensor.data_ptr() == first.data_ptr():
-                raise Disagreement("returns the same buffer on every call")
+        second = as_tuple(replace(bound, empty=other_poison)(*again.values()), len(declared))
+    require_untouched(op, before, again)
+    for first, tensor in zip(got, second, strict=True):
+        if tensor.numel() and tensor.data_ptr() == first.data_ptr():
+            raise Disagreement("returns the same buffer on every call")
     for outputs, arguments in ((kept, given), (second, again)):
         compare(op, want_args, declared, outputs, want)
         for param in op.params:
             if param.name in op.mutates:
                 compare_blocks(op, arguments[param.name], want_args[param.name], before[param.name])
-            elif not same(before[param.name], arguments[param.name]):
-                raise Disagreement(f"argument {param.name!r} was written to")
+
+
+def own(value: Any) -> Any:
+    """An array of its own, so that an implementation cannot write into what is expected."""
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def require_untouched(op: Op[..., Any], before: Args, given: Args) -> None:
+    for name, value in given.items():
+        if name not in op.mutates and not same(before[name], value):
+            raise Disagreement(f"argument {name!r} was written to")
 
 
 def present(op: Op[..., Any], drawn: Args, variant: Variant, device: torch.device) -> Args:
@@ -129,17 +147,21 @@ def compare(
 
 
 def compare_blocks(op: Op[..., Any], blocks: Blocks, want: Slots, before: Any) -> None:
-    """Every slot of every row; and no byte outside the slots may have changed."""
-    got = to_numpy(blocks)
+    """Every slot of every row; no byte may change outside the slots, nor in a row that stays."""
+    got, old = to_numpy(blocks), to_numpy(before)
+    stays = np.ones(blocks.capacity, bool)
     for name in blocks.slots:
         dtype = str(blocks.dtype(name)).removeprefix("torch.")
         op.tolerance.check(f"slot {name!r}", got[name], want[name], dtype)
+        stays &= ((want[name] == old[name]) | (np.isnan(want[name]) & np.isnan(old[name]))).all(1)
     used = torch.zeros(blocks.stride, dtype=torch.bool)
     for slot in blocks.slots.values():
         used[slot.offset : slot.offset + slot.nbytes] = True
-    for old, new in zip(before.tensors, blocks.tensors, strict=True):
-        if not torch.equal(old.cpu()[:, ~used], new.cpu()[:, ~used]):
-            raise Disagreement("bytes of the blocks outside every slot were written")
+    past, now = (torch.cat(b.tensors).cpu() for b in (before, blocks))
+    if not torch.equal(past[:, ~used], now[:, ~used]):
+        raise Disagreement("bytes of the blocks outside every slot were written")
+    if not torch.equal(past[torch.from_numpy(stays)], now[torch.from_numpy(stays)]):
+        raise Disagreement("a row that is to stay as it is was written")
 
 
 def snapshot(value: Any) -> Any:
@@ -176,85 +198,16 @@ def same(before: Any, value: Any) -> bool:
 
 def bits_equal(a: Tensor, b: Tensor) -> bool:
     """Equality in which a NaN equals itself."""
-    return bool(((a == b) | ((a != a) & (b != b))).all())
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def require_fresh(op: Op[..., Any], tensor: Tensor, given: Args) -> None:
     """An output that shares memory with an argument would change when that one does."""
     for name, value in given.items():
-        if (
-            isinstance(value, Tensor)
-            and tensor.numel()
-            and value.numel()
-            and tensor.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
-        ):
+        owned = value.tensors if isinstance(value, Blocks) else (value,)
+        starts = [t.untyped_storage().data_ptr() for t in owned if isinstance(t, Tensor)]
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in starts:
             raise Disagreement(f"an output shares memory with argument {name!r}")
-
-
-def fill(tensor: Tensor) -> Tensor:
-    """Poison: NaN, or a number no result has."""
-    if tensor.dtype.is_floating_point:
-        return tensor.fill_(float("nan"))
-    return tensor.fill_(True if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max)
-
-
-def poison(*args: Any, **kwargs: Any) -> Tensor:
-    return fill(torch.empty(*args, **kwargs))
-
-
-@contextmanager
-def poisoned_memory() -> Iterator[None]:
-    """Within, torch fills what `torch.empty` returns, also inside implementations."""
-    mode = torch.are_deterministic_algorithms_enabled()
-    warn = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(mode, warn_only=warn)
-
-
-def check_machine(make: Callable[..., Any], op: Op[..., Any], case: Case) -> None:
-    """Replay the case's trace on an implementation and on the reference, then compare."""
-    drawn = case.make()
-    init = [drawn[p.name] for p in op.params]
-    device = torch.device("cpu") if not hasattr(make, "device") else make.device
-    with poisoned_memory():
-        got = replay(make(*init), op, drawn["trace"], device)
-    want = replay(op.reference(*init), op, drawn["trace"], None)
-    for outputs, right in zip(got, want, strict=True):
-        for g, w in zip(outputs.outputs, right.outputs, strict=True):
-            if g.dtype != w.dtype:
-                raise Disagreement(f"{outputs.method} returned {g.dtype}, declared {w.dtype}")
-    for g, w in zip(op.canonical(drawn, got), op.canonical(drawn, want), strict=True):
-        op.tolerance.check("result", g, w, str(g.dtype))
-
-
-def replay(state: Any, op: Op[..., Any], trace: Any, device: torch.device | None) -> list[Step]:
-    """Run a trace; outputs are copied at once, as later steps may reuse buffers."""
-    steps = []
-    for method, *args in trace:
-        given = args
-        if device is not None:
-            kinds = [p.kind for p in params_of(getattr(op.reference, method))]
-            given = [to_torch(k, a, BASE, device) for k, a in zip(kinds, args, strict=True)]
-        returned = getattr(state, method)(*given)
-        outputs = returned if isinstance(returned, tuple) else (returned,)
-        copied = tuple(np.array(to_numpy(o)) for o in outputs)
-        steps.append(Step(method, tuple(args), copied))
-    if len(state) != len(set(row_count(steps))):
-        raise Disagreement(f"len is {len(state)}, but {len(set(row_count(steps)))} pairs are held")
-    return steps
-
-
-def row_count(steps: list[Step]) -> set[Any]:
-    """The pairs a trace leaves in the map."""
-    held: set[Any] = set()
-    for step in steps:
-        if step.method in ("insert", "erase"):
-            pairs = set(zip(*(a.tolist() for a in step.args), strict=True))
-            held = held | pairs if step.method == "insert" else held - pairs
-    return held
 
 
 def examine(kernels: Kernels, only: tuple[str, ...] = ()) -> Iterator[Verdict]:

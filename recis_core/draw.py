@@ -68,7 +68,8 @@ def rows(rng: np.random.Generator, n: int, capacity: int, absent: float = 0.0) -
 
 
 def slots(rng: np.random.Generator, capacity: int, dim: int, *names: str) -> Slots:
-    """Table content: "weight" normal, "square" and "sum" >= 0, others normal; "row_sum" has dim 1."""
+    """Table content: "weight" normal, "square" and "sum" >= 0, others
+    normal; "row_sum" has dim 1."""
     out = Slots()
     for name in names:
         width = 1 if name == "row_sum" else dim

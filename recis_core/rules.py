@@ -137,9 +137,25 @@ class Within:
         a = args[self.name]
         if a is not None and len(a):
             for value in (self.low - 1, self.high(args)):
-                wrong = a.copy()
-                wrong[len(a) // 2] = value
-                yield {**args, self.name: wrong}, IndexError
+                if value in range(np.iinfo(a.dtype).min, np.iinfo(a.dtype).max + 1):
+                    wrong = a.copy()
+                    wrong[len(a) // 2] = value
+                    yield {**args, self.name: wrong}, IndexError
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    """`name` has an element at least, as offsets of no segments have."""
+
+    name: str
+    reads_values = False
+
+    def check(self, args: Args) -> None:
+        if len(args[self.name]) == 0:
+            raise ValueError(f"argument {self.name!r} is empty; it needs one element at least")
+
+    def broken(self, args: Args) -> Iterator[tuple[dict[str, Any], type[Exception]]]:
+        yield {**args, self.name: args[self.name][:0]}, ValueError
 
 
 @dataclass(frozen=True)
@@ -152,8 +168,6 @@ class Offsets:
 
     def check(self, args: Args) -> None:
         a = args[self.name]
-        if len(a) == 0:
-            raise ValueError(f"argument {self.name!r} is empty; offsets have one element at least")
         first, last, end = int(a[0]), int(a[-1]), self.end(args)
         if first != 0 or last != end:
             raise ValueError(
@@ -251,6 +265,20 @@ class HasSlots:
 
     def broken(self, args: Args) -> Iterator[tuple[dict[str, Any], type[Exception]]]:
         for slot in self.slots:
-            if len(args["blocks"]) > 1:
-                kept = {n: a for n, a in args["blocks"].items() if n != slot}
-                yield {**args, "blocks": type(args["blocks"])(kept)}, KeyError
+            renamed = {n if n != slot else "other": a for n, a in args["blocks"].items()}
+            yield {**args, "blocks": type(args["blocks"])(renamed)}, KeyError
+
+
+@dataclass(frozen=True)
+class NamesSlot:
+    """The string `name` is a slot of the blocks."""
+
+    name: str
+    reads_values = False
+
+    def check(self, args: Args) -> None:
+        if args[self.name] not in args["blocks"]:
+            raise KeyError(f"argument {self.name!r} is {args[self.name]!r}, no slot of the blocks")
+
+    def broken(self, args: Args) -> Iterator[tuple[dict[str, Any], type[Exception]]]:
+        yield {**args, self.name: "nonsense"}, KeyError

@@ -17,6 +17,7 @@ class Column:
     `depth`: levels of list nesting when ragged (1: a list per row).
     `missing`: what a null row becomes: an "error", an "empty" list (ragged), or `default`.
     A null inside a list is replaced by `default` under "default" and is an error otherwise.
+    Under "default" an empty list of a column of fixed width counts as missing too.
     """
 
     name: str

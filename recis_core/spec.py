@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, overlo
 import numpy as np
 
 from recis_core.rules import Rule
+from recis_core.sources import sources
 from recis_core.tolerance import EXACT, Disagreement, Tolerance
 
 P = ParamSpec("P")
@@ -152,7 +153,8 @@ class Op(Generic[P, R]):
     def version(self) -> str:
         """Changes when the meaning or the inputs change; old timings then stop counting."""
         parts = (self.reference, *(hook for hook in self._hooks.values() if callable(hook)))
-        text = "".join(map(inspect.getsource, parts)) + repr(self._hooks["bench"])
+        texts = [text for part in parts for text in sources(part)]
+        text = "".join(texts) + repr(self._hooks["bench"])
         return sha256(text.encode()).hexdigest()[:12]
 
     def cases(self, size: Size) -> Iterator[Case]:
@@ -177,7 +179,7 @@ class Op(Generic[P, R]):
     @overload
     def __get__(self, obj: None, owner: type | None = None) -> Op[P, R]: ...
     @overload
-    def __get__(self, obj: object, owner: type | None = None) -> Callable[P, R]: ...
+    def __get__(self, obj: object, owner: type | None = None) -> Callable[P, Any]: ...
     def __get__(self, obj: object | None, owner: type | None = None) -> Any:
         if obj is None:
             return self

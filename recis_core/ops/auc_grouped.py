@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same
+from recis_core.rules import Dims, NotEmpty, Offsets, Same
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.tolerance import Tolerance
 from recis_core.types import Index, Values
@@ -36,7 +36,9 @@ def auc_grouped(labels: Values, scores: Values, offsets: Index):
 @auc_grouped.inputs(
     test=[
         dict(groups=0, mean=3, levels=10),
+        dict(groups=1, mean=1, levels=3),
         dict(groups=1, mean=800, levels=100),
+        dict(groups=9, mean=30, levels=1),
         dict(groups=200, mean=4, levels=3),
         dict(groups=50, mean=30, levels=10**6),
     ],
@@ -45,9 +47,10 @@ def auc_grouped(labels: Values, scores: Values, offsets: Index):
 def _(rng, groups, mean, levels):
     offsets = draw.offsets(rng, groups, mean)
     n = offsets[-1]
-    scores = (rng.integers(0, levels, n) / levels).astype(np.float32)
-    labels = (rng.random(n) < 0.2 + 0.5 * scores).astype(np.float32)
-    return dict(labels=labels, scores=scores, offsets=offsets)
+    chance = rng.integers(0, levels, n) / levels
+    labels = (rng.random(n) < 0.2 + 0.5 * chance).astype(np.float32)
+    # Scores of either sign: a sort by bit patterns must not go by magnitude.
+    return dict(labels=labels, scores=(chance - 0.5).astype(np.float32), offsets=offsets)
 
 
 @auc_grouped.outputs
@@ -65,5 +68,6 @@ def _(labels, scores, offsets):
 auc_grouped.requires(
     Dims(labels=1, scores=1, offsets=1),
     Same("labels", "scores"),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["labels"])),
 )

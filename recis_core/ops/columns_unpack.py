@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import AtLeast, Dims
+from recis_core.rules import Args, AtLeast, Columns, Dims
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.types import Bytes, Ids, index_dtype
 
@@ -126,10 +130,49 @@ def _(buffer, pieces, ids, values, octets, bounds):
     return Traffic(read, written, requested=read + written)
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """Every piece lies within the buffer and its target, and its source may go there."""
+
+    reads_values = True
+
+    def check(self, args: Args) -> None:
+        sizes = [args[name] for name in ("ids", "values", "octets", "bounds")]
+        for at, piece in enumerate(args["pieces"].tolist()):
+            if wrong := self.fault(piece, len(args["buffer"]), sizes):
+                raise ValueError(f"argument 'pieces', row {at}: {wrong}")
+
+    def fault(self, piece: list[int], octets: int, sizes: list[int]) -> str | None:
+        start, count, source, target, to, _ = piece
+        if not 0 <= source < len(SOURCES) or not 0 <= target < len(TARGETS):
+            return f"source {source} or target {target} is none there is"
+        name, into, end = SOURCES[source], TARGETS[target], start
+        end += count * np.dtype(name).itemsize
+        if start % ALIGN or start < 0 or count < 0 or end > octets:
+            return f"bytes {start} to {end} are not aligned, or not within a buffer of {octets}"
+        if to < 0 or to + count > sizes[target]:
+            return f"elements {to} to {to + count} are not within {sizes[target]} {into}"
+        if (name.startswith("float") and into != "values") or (into == "bytes" and name != "uint8"):
+            return f"{name} does not become {into}"
+        return None
+
+    def broken(self, args: Args) -> Iterator[tuple[dict[str, Any], type[Exception]]]:
+        full = np.flatnonzero(args["pieces"][:, COUNT])
+        for column, value in (
+            (START, -ALIGN), (START, 8), (START, len(args["buffer"])), (SOURCE, len(SOURCES)),
+            (TARGET, len(TARGETS)), (TO, -1), (TO, 1 << 40), (COUNT, -1),
+        ) if len(full) else ():  # fmt: skip
+            wrong = args["pieces"].copy()
+            wrong[full[-1], column] = value
+            yield {**args, "pieces": wrong}, ValueError
+
+
 columns_unpack.requires(
     Dims(buffer=1, pieces=2),
+    Columns("pieces", lambda a: 6),
     AtLeast("ids", 0),
     AtLeast("values", 0),
     AtLeast("octets", 0),
     AtLeast("bounds", 0),
+    Pieces(),
 )

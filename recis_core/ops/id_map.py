@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
+from recis_core.rules import AtLeast
 from recis_core.spec import Traffic, expect, machine, nbytes
 from recis_core.types import Ids, Index, index_dtype
 
@@ -77,6 +78,9 @@ class id_map:
         dict(n=300, vocab=200, tables=3, skew=1.0, last="find"),
         dict(n=300, vocab=10**6, tables=2, skew=0.0, last="insert"),
         dict(n=300, vocab=500, tables=2, skew=0.5, last="erase"),
+        dict(n=60, vocab=10**6, tables=2, skew=0.0, last="insert", limit=90),
+        dict(n=60, vocab=10**6, tables=1, skew=0.0, last="find", limit=1 << 40),
+        dict(n=200, vocab=400, tables=4, skew=0.5, last="erase"),
         dict(n=200, vocab=400, tables=4, skew=0.5, last="items"),
     ],
     bench=[
@@ -84,7 +88,7 @@ class id_map:
         dict(n=1 << 20, vocab=1 << 30, tables=4, skew=0.0, last="insert"),
     ],
 )
-def _(rng, n, vocab, tables, skew, last):
+def _(rng, n, vocab, tables, skew, last, limit=None):
     def pairs():
         ids = draw.ids(rng, n, vocab, skew)
         if n > 1:
@@ -105,8 +109,8 @@ def _(rng, n, vocab, tables, skew, last):
         trace = [("insert", *first)] if last == "find" else []
         third = first
     return dict(
-        capacity=max(n, 1),
-        limit=4 * n + 8,
+        capacity=n if n >= 1 << 16 else max(n // 8, 1),
+        limit=limit or 4 * n + 8,
         trace=[*trace, (last, *(third if last != "items" else ()))],
     )
 
@@ -114,7 +118,7 @@ def _(rng, n, vocab, tables, skew, last):
 @id_map.up_to
 def _(args, steps):
     """Which row a pair gets is free. Fixed: rows lie below the most pairs ever held at once, no
-    two pairs share one, and a pair keeps its own."""
+    two pairs share one, a pair keeps its own, and an insertion is refused only past the limit."""
     row_of, peak, seen = {}, 0, []
     for step in steps:
         if step.method == "items":
@@ -126,6 +130,10 @@ def _(args, steps):
             continue
         tables, ids = step.args
         pairs = list(zip(tables.tolist(), ids.tolist(), strict=True))
+        if not step.outputs:
+            fits = step.method != "insert" or len(row_of.keys() | set(pairs)) <= args["limit"]
+            expect(not fits, f"{step.method} of {len(pairs)} pairs was refused")
+            continue
         rows = step.outputs[0].tolist()
         if step.method == "insert":
             live = set(row_of.values())
@@ -162,3 +170,6 @@ def _(method, arguments, limit):
     written = answer + (0 if method == "find" else cells)
     read = nbytes(*arguments) + cells
     return Traffic(read, written, requested=read + written)
+
+
+id_map.requires(AtLeast("capacity", 0), AtLeast("limit", 0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from recis_core.rules import Dims, Offsets, OneOf
+from recis_core.rules import Dims, NotEmpty, Offsets, OneOf
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.types import Bytes, Index
 
@@ -150,7 +152,7 @@ def ids_hash(data: Bytes, offsets: Index, kind: str):
     """
     text, hashed = data.tobytes(), farm64 if kind == "farm" else murmur64a
     ends = offsets.tolist()
-    words = [hashed(text[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    words = [hashed(text[a:b]) for a, b in pairwise(ends)]
     return np.array(words, np.uint64).view(np.int64)
 
 
@@ -158,6 +160,7 @@ def ids_hash(data: Bytes, offsets: Index, kind: str):
     test=[
         dict(n=0, longest=4, kind="farm"),
         *(dict(n=400, longest=300, kind=k) for k in KINDS),
+        dict(n=1, longest=0, kind="farm"),
         *(dict(n=200, longest=12, kind=k) for k in KINDS),
     ],
     bench=[
@@ -167,12 +170,8 @@ def ids_hash(data: Bytes, offsets: Index, kind: str):
     ],
 )
 def _(rng, n, longest, kind):
-    lengths = rng.integers(0, longest + 1, n)
-    # Every length at which a hash changes its path, once.
-    edges = np.array(
-        [e for e in (0, 1, 3, 4, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129) if e <= longest]
-    )
-    lengths[: len(edges)] = edges[:n]
+    # Every length up to the longest: a hash takes another path at many of them.
+    lengths = rng.permutation(np.arange(n) % (longest + 1))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return dict(data=rng.integers(0, 256, offsets[-1], np.uint8), offsets=offsets, kind=kind)
 
@@ -191,5 +190,6 @@ def _(data, offsets, kind):
 ids_hash.requires(
     Dims(data=1, offsets=1),
     OneOf("kind", KINDS),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["data"])),
 )

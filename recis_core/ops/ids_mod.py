@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Within
+from recis_core.rules import Dims, Length, Offsets, Within
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.types import Ids, Index
 
@@ -50,6 +50,7 @@ def _(ids, splits, moduli):
 
 ids_mod.requires(
     Dims(ids=1, splits=1, moduli=1),
+    Length("splits", lambda a: len(a["moduli"]) + 1),
     Offsets("splits", lambda a: len(a["ids"])),
     Within("moduli", lambda a: 2**63, low=1),
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from recis_core import draw
 from recis_core.mixing import owner_of, pair_hash, table_salt
-from recis_core.rules import AtLeast, Dims, Offsets, Within
+from recis_core.rules import AtLeast, Dims, Length, Offsets, Within
 from recis_core.spec import Out, Traffic, expect, nbytes, op
 from recis_core.types import Ids, Index, index_dtype
 
@@ -36,6 +36,7 @@ def ids_partition(ids: Ids, splits: Index, tables: Index, salts: Ids, world: int
     test=[
         dict(n=0, columns=1, tables=1, vocab=10, skew=1.0, world=2),
         dict(n=1, columns=1, tables=1, vocab=10, skew=1.0, world=1),
+        dict(n=20, columns=2, tables=2, vocab=10**12, skew=0.0, world=5),
         dict(n=500, columns=3, tables=2, vocab=1, skew=0.0, world=3),
         dict(n=999, columns=4, tables=3, vocab=500, skew=1.0, world=3),
         dict(n=1000, columns=5, tables=5, vocab=10**6, skew=0.0, world=8),
@@ -110,6 +111,7 @@ def _(ids, splits, tables, salts, world):
 ids_partition.requires(
     Dims(ids=1, splits=1, tables=1, salts=1),
     AtLeast("world", 1),
+    Length("splits", lambda a: len(a["tables"]) + 1),
     Offsets("splits", lambda a: len(a["ids"])),
     Within("tables", lambda a: len(a["salts"])),
 )

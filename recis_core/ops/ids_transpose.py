@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import AtLeast, Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.tolerance import EXACT
 from recis_core.types import Index, Values, index_dtype
@@ -31,6 +31,7 @@ def ids_transpose(inverse: Index, offsets: Index, weights: Values | None, distin
         dict(segments=0, mean=3, distinct=0, skew=1.0, weighted=False),
         dict(segments=1, mean=900, distinct=1, skew=1.0, weighted=True),
         dict(segments=3, mean=300, distinct=900, skew=0.0, weighted=False),
+        dict(segments=5, mean=3, distinct=20000, skew=0.0, weighted=True),
         dict(segments=300, mean=4, distinct=200, skew=1.0, weighted=True),
         dict(segments=300, mean=4, distinct=5000, skew=0.0, weighted=False),
     ],
@@ -79,6 +80,8 @@ def _(inverse, offsets, weights, distinct):
 ids_transpose.requires(
     Dims(inverse=1, offsets=1, weights=1),
     Same("inverse", "weights"),
+    AtLeast("distinct", 0),
     Within("inverse", lambda a: a["distinct"]),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["inverse"])),
 )

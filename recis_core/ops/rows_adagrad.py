@@ -38,7 +38,8 @@ def rows_adagrad(
 @rows_adagrad.inputs(
     test=[
         dict(n=0, capacity=50, dim=3, factors=False, lr=0.1, eps=1e-10, decay=0.0),
-        dict(n=20, capacity=50, dim=17, factors=True, lr=0.01, eps=0.1, decay=0.1),
+        dict(n=1, capacity=2, dim=1, factors=False, lr=0.1, eps=1e-10, decay=0.5),
+        dict(n=40, capacity=50, dim=17, factors=True, lr=0.01, eps=0.1, decay=0.1),
         dict(n=300, capacity=300, dim=64, factors=False, lr=0.5, eps=1e-3, decay=0.0),
     ],
     bench=[

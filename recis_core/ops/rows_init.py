@@ -16,7 +16,8 @@ REDRAWS = 8
 
 
 def bits(salts: np.ndarray, ids: np.ndarray, seed: int, column: np.ndarray, redraw: int):
-    """uint64 [n, dim]: mix64(mix64(pair_hash ^ mix64(seed)) + GOLDEN·(1 + column + redraw·2^32))."""
+    """uint64 [n, dim]: mix64(mix64(pair_hash ^ mix64(seed)) + GOLDEN·(1 + column + redraw·2^32))
+    of salts and ids [n], column [dim]."""
     base = mix64(pair_hash(salts, ids) ^ mix64(np.array([seed & (2**64 - 1)], np.uint64)))
     step = (1 + column + (redraw << 32)).astype(np.uint64) * np.uint64(GOLDEN)
     return mix64(base[:, None] + step)
@@ -91,12 +92,15 @@ def rows_init(
 def _(rng, n, capacity, dim, kind, seed, a, b):
     blocks = draw.slots(rng, capacity, dim, "weight", "sum")
     blocks.fill = {"sum": 0.5}
+    ids = draw.ids(rng, n, 10**9, 0.0)
+    if n > len(draw.HOSTILE_IDS):
+        ids[: len(draw.HOSTILE_IDS)] = draw.HOSTILE_IDS
     return dict(
         blocks=blocks,
         rows=draw.rows(rng, n, capacity, 0.1),
-        fresh=rng.random(n) < 0.7,
+        fresh=rng.random(n) < (0.7 if n > 1 else 2),
         tables=rng.integers(0, 3, n),
-        ids=draw.ids(rng, n, 10**9, 0.0),
+        ids=ids,
         salts=np.array([table_salt(f"table {t}") for t in range(3)]),
         seed=seed,
         kind=kind,
@@ -107,9 +111,9 @@ def _(rng, n, capacity, dim, kind, seed, a, b):
 
 @rows_init.moves
 def _(blocks, rows, fresh, tables, ids, salts, seed, kind, a, b):
-    """Rows and flags read, of fresh ones the pair too; their slots written."""
+    """Rows and flags read, of fresh ones the pair and the salts too; their slots written."""
     new = int((fresh & (rows >= 0)).sum())
-    drawn = 0 if kind == "constant" else new * (tables.itemsize + 8)
+    drawn = 0 if kind == "constant" else new * (tables.itemsize + 8) + nbytes(salts)
     read = nbytes(rows, fresh) + drawn
     written = new * sum(blocks.row_bytes(slot) for slot in blocks.slots)
     return Traffic(read, written, requested=read + written)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NamesSlot, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Blocks, Index, Values
@@ -19,7 +19,8 @@ def rows_pool(
 
     rows [U] (-1 counts as zeros), index [n] into U, offsets [S+1] -> [S, dim].
     """
-    values = np.where(rows[:, None] >= 0, blocks[slot][rows], 0)
+    values = np.zeros((len(rows), blocks[slot].shape[1]))
+    values[rows >= 0] = blocks[slot][rows[rows >= 0]]
     out = np.zeros((len(offsets) - 1, values.shape[1]))
     segment = np.repeat(np.arange(len(out)), np.diff(offsets))
     scale = 1 if weights is None else weights[:, None]
@@ -35,6 +36,7 @@ def _(kernels, blocks, slot, rows, index, offsets, weights):
 @rows_pool.inputs(
     test=[
         dict(segments=0, mean=3, dim=4, unique=0, capacity=8, slot="weight", weighted=False),
+        dict(segments=1, mean=700, dim=3, unique=50, capacity=60, slot="weight", weighted=True),
         dict(segments=90, mean=5, dim=17, unique=60, capacity=300, slot="weight", weighted=True),
         dict(segments=90, mean=5, dim=64, unique=60, capacity=300, slot="mean", weighted=False),
     ],
@@ -69,22 +71,25 @@ def _(blocks, slot, rows, index, offsets, weights):
 
 @rows_pool.moves
 def _(blocks, slot, rows, index, offsets, weights):
-    """As `segment_sum`, the rows read from the blocks and nothing in between."""
+    """As `segment_sum`, the rows read from the blocks and nothing in between; none for -1."""
     row = blocks.row_bytes(slot)
     out = (len(offsets) - 1) * row
     streams = nbytes(rows, index, offsets, weights)
+    present = index[rows[index] >= 0]
     return Traffic(
-        read=distinct(index) * row + streams,
+        read=distinct(present) * row + streams,
         written=out,
-        requested=len(index) * row + streams + out,
+        requested=len(present) * row + streams + out,
         flops=len(index) * blocks.dim(slot) * (1 if weights is None else 2),
     )
 
 
 rows_pool.requires(
     Dims(rows=1, index=1, offsets=1, weights=1),
+    NamesSlot("slot"),
     Same("index", "weights"),
     Within("rows", lambda a: a["blocks"].capacity, low=-1),
     Within("index", lambda a: len(a["rows"])),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["index"])),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Same, Within
+from recis_core.rules import AtLeast, Dims, Same, Within
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -25,6 +25,8 @@ def rows_reduce(values: Values, inverse: Index, distinct: int):
 @rows_reduce.inputs(
     test=[
         dict(n=0, distinct=3, dim=4),
+        dict(n=1, distinct=1, dim=1),
+        dict(n=20, distinct=5000, dim=3),
         dict(n=400, distinct=1, dim=8),
         dict(n=400, distinct=150, dim=17),
         dict(n=100, distinct=500, dim=64),
@@ -53,5 +55,6 @@ def _(values, inverse, distinct):
 rows_reduce.requires(
     Dims(values=2, inverse=1),
     Same("values", "inverse"),
+    AtLeast("distinct", 0),
     Within("inverse", lambda a: a["distinct"]),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recis_core import draw
-from recis_core.rules import Columns, Dims, Distinct, Same, Within
+from recis_core.rules import Columns, Dims, Distinct, NamesSlot, Same, Within
 from recis_core.spec import Traffic, nbytes, op
 from recis_core.types import Blocks, Index, Values
 
@@ -44,6 +44,7 @@ def _(blocks, slot, rows, values):
 
 rows_scatter.requires(
     Dims(rows=1, values=2),
+    NamesSlot("slot"),
     Same("rows", "values"),
     Columns("values", lambda a: a["blocks"].dim(a["slot"])),
     Within("rows", lambda a: a["blocks"].capacity, low=-1),

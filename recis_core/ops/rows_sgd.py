@@ -33,9 +33,12 @@ def rows_sgd(
 
 
 def touched_rows(rng, n, capacity, dim, factors, *slots):
-    """What every row optimizer is fed: blocks, rows, gradient, optional scale and rate."""
+    """What every row optimizer is fed: blocks, rows, gradient, optional scale and rate.
+
+    With factors the blocks also hold a slot that is none of the optimizer's, before its own.
+    """
     return dict(
-        blocks=draw.slots(rng, capacity, dim, *slots),
+        blocks=draw.slots(rng, capacity, dim, *(("other",) if factors else ()), *slots),
         rows=draw.rows(rng, n, capacity, 0.1 if factors else 0.0),
         grad=draw.normal(rng, n, dim),
         scale=rng.random(1) + 0.25 if factors else None,
@@ -67,7 +70,8 @@ def update_rules(*slots):
 @rows_sgd.inputs(
     test=[
         dict(n=0, capacity=50, dim=3, factors=False, lr=0.1, decay=0.0),
-        dict(n=20, capacity=50, dim=17, factors=True, lr=0.01, decay=0.1),
+        dict(n=1, capacity=2, dim=1, factors=False, lr=0.1, decay=0.5),
+        dict(n=40, capacity=50, dim=17, factors=True, lr=0.01, decay=0.1),
         dict(n=300, capacity=300, dim=64, factors=False, lr=0.5, decay=0.0),
     ],
     bench=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -32,6 +32,7 @@ def segment_mean(values: Values, index: Index, offsets: Index, weights: Values |
         dict(segments=0, mean=3, dim=4, unique=5, weighted=False),
         dict(segments=1, mean=0, dim=4, unique=5, weighted=True),
         dict(segments=1, mean=700, dim=8, unique=50, weighted=False),
+        dict(segments=33, mean=4, dim=1, unique=1, weighted=True),
         dict(segments=257, mean=1, dim=17, unique=300, weighted=True),
         dict(segments=100, mean=9, dim=64, unique=300, weighted=False),
     ],
@@ -79,5 +80,6 @@ segment_mean.requires(
     Dims(values=2, index=1, offsets=1, weights=1),
     Same("index", "weights"),
     Within("index", lambda a: len(a["values"])),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["index"])),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core.ops.segment_sum_grad import transposed
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -15,7 +15,8 @@ from recis_core.types import Index, Values
 def segment_mean_grad(
     grad: Values, scale: Values, starts: Index, segments: Index, weights: Values | None
 ):
-    """out[u] = Σ weights[k]·scale[segments[k]]·grad[segments[k]] over k in [starts[u], starts[u+1]).
+    """out[u] = Σ weights[k]·scale[segments[k]]·grad[segments[k]] over k from starts[u]
+    to starts[u+1].
 
     grad [S, D]; scale [S], 1 / Σw of each segment, from `segment_mean`; the rest from
     `ids_transpose` -> [U, D].
@@ -70,5 +71,6 @@ segment_mean_grad.requires(
     Same("segments", "weights"),
     Same("grad", "scale"),
     Within("segments", lambda a: len(a["grad"])),
+    NotEmpty("starts"),
     Offsets("starts", lambda a: len(a["segments"])),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -29,6 +29,7 @@ def segment_sum(values: Values, index: Index, offsets: Index, weights: Values | 
         dict(segments=0, mean=3, dim=4, unique=5, weighted=False),
         dict(segments=1, mean=0, dim=4, unique=5, weighted=False),
         dict(segments=1, mean=700, dim=8, unique=50, weighted=True),
+        dict(segments=4, mean=9, dim=2, unique=20000, weighted=False),
         dict(segments=64, mean=0.5, dim=4, unique=9, weighted=False),
         dict(segments=257, mean=5, dim=17, unique=300, weighted=True),
         dict(segments=100, mean=9, dim=64, unique=300, weighted=False),
@@ -76,5 +77,6 @@ segment_sum.requires(
     Dims(values=2, index=1, offsets=1, weights=1),
     Same("index", "weights"),
     Within("index", lambda a: len(a["values"])),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["index"])),
 )

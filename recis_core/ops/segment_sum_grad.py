@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -80,5 +80,6 @@ segment_sum_grad.requires(
     Dims(grad=2, starts=1, segments=1, weights=1),
     Same("segments", "weights"),
     Within("segments", lambda a: len(a["grad"])),
+    NotEmpty("starts"),
     Offsets("starts", lambda a: len(a["segments"])),
 )

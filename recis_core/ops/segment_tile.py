@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import AtLeast, Dims, Offsets, Same, Within
+from recis_core.rules import AtLeast, Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, Traffic, distinct, nbytes, op
 from recis_core.tolerance import ROUNDED
 from recis_core.types import Index, Values
@@ -28,6 +28,7 @@ def segment_tile(values: Values, index: Index, offsets: Index, weights: Values |
     test=[
         dict(segments=0, mean=3, dim=4, unique=5, weighted=False, length=3),
         dict(segments=9, mean=0, dim=4, unique=5, weighted=False, length=2),
+        dict(segments=1, mean=700, dim=3, unique=1, weighted=False, length=5),
         dict(segments=60, mean=5, dim=17, unique=50, weighted=True, length=4),
         dict(segments=60, mean=5, dim=16, unique=50, weighted=False, length=20),
     ],
@@ -54,14 +55,14 @@ def _(values, index, offsets, weights, length):
 
 @segment_tile.moves
 def _(values, index, offsets, weights, length):
-    """Named rows once; as much of index and weights as is kept; every output row written."""
+    """Rows that kept positions name once; as much of index and weights; every output row."""
     row = values.shape[1] * values.itemsize
     out = (len(offsets) - 1) * length * row
-    lengths = offsets[1:] - offsets[:-1]
-    kept = int(lengths.clamp(max=length).sum())
+    starts = offsets[:-1].repeat_interleave(offsets[1:] - offsets[:-1])
+    place = index.new_ones(len(index)).cumsum(0) - 1 - starts
+    kept = int((place < length).sum())
     per = index.itemsize + (0 if weights is None else weights.itemsize)
-    # Which rows only dropped positions name is not counted: at most `unique` are needed.
-    named = min(distinct(index), kept)
+    named = distinct(index[place < length])
     streams = kept * per + nbytes(offsets)
     return Traffic(
         read=named * row + streams,
@@ -76,5 +77,6 @@ segment_tile.requires(
     Same("index", "weights"),
     AtLeast("length", 1),
     Within("index", lambda a: len(a["values"])),
+    NotEmpty("offsets"),
     Offsets("offsets", lambda a: len(a["index"])),
 )

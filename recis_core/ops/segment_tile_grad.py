@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core.ops.segment_sum_grad import segment_sum_grad, transposed
-from recis_core.rules import Dims, Offsets, Same, Within
+from recis_core.rules import Dims, NotEmpty, Offsets, Same, Within
 from recis_core.spec import Out, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Index, Values
@@ -34,6 +34,8 @@ def _(kernels, grad, starts, segments, weights):
 @segment_tile_grad.inputs(
     test=[
         dict(segments=0, tile=3, mean=0, dim=4, unique=0, weighted=False),
+        dict(segments=2, tile=2, mean=1, dim=3, unique=30, weighted=False),
+        dict(segments=300, tile=3, mean=1, dim=4, unique=1, weighted=True),
         dict(segments=30, tile=4, mean=2, dim=17, unique=20, weighted=True),
         dict(segments=30, tile=5, mean=2, dim=16, unique=20, weighted=False),
     ],
@@ -59,5 +61,6 @@ segment_tile_grad.requires(
     Dims(grad=3, starts=1, segments=1, weights=1),
     Same("segments", "weights"),
     Within("segments", lambda a: a["grad"].shape[0] * a["grad"].shape[1]),
+    NotEmpty("starts"),
     Offsets("starts", lambda a: len(a["segments"])),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recis_core import draw
-from recis_core.rules import Dims, Offsets
+from recis_core.rules import Dims, NotEmpty, Offsets, Same
 from recis_core.spec import Out, Traffic, nbytes, op
 from recis_core.types import Index, Values
 
@@ -29,6 +29,7 @@ def values_bucketize(values: Values, splits: Index, boundaries: Values, boundary
 @values_bucketize.inputs(
     test=[
         dict(n=0, columns=1, each=3),
+        dict(n=1, columns=1, each=1),
         dict(n=40, columns=2, each=0),
         dict(n=1000, columns=3, each=1),
         dict(n=1000, columns=7, each=31),
@@ -39,18 +40,22 @@ def values_bucketize(values: Values, splits: Index, boundaries: Values, boundary
     ],
 )
 def _(rng, n, columns, each):
-    boundaries = np.sort(draw.normal(rng, columns, each), axis=1)
+    # Columns have different numbers of boundaries, `each` on average.
+    counts = each + np.resize([0, 1, -1], columns) * (each > 0)
+    boundary_splits = np.concatenate([[0], np.cumsum(counts)])
+    parts = [np.sort(draw.normal(rng, count)) for count in counts]
+    boundaries = np.concatenate(parts)
     values = draw.normal(rng, n)
     if n > 8:
         values[:4] = np.nan, np.inf, -np.inf, 0
         ties = rng.integers(0, n, n // 8)
         if each:
-            values[ties] = rng.choice(boundaries.reshape(-1), len(ties))
+            values[ties] = rng.choice(boundaries, len(ties))
     return dict(
         values=values,
         splits=draw.splits(n, columns),
-        boundaries=boundaries.reshape(-1),
-        boundary_splits=np.arange(columns + 1) * each,
+        boundaries=boundaries,
+        boundary_splits=boundary_splits,
     )
 
 
@@ -67,6 +72,8 @@ def _(values, splits, boundaries, boundary_splits):
 
 values_bucketize.requires(
     Dims(values=1, splits=1, boundaries=1, boundary_splits=1),
+    NotEmpty("splits"),
+    Same("splits", "boundary_splits"),
     Offsets("splits", lambda a: len(a["values"])),
     Offsets("boundary_splits", lambda a: len(a["boundaries"])),
 )

@@ -1,0 +1,276 @@
+"""Sixteen float32 at a time, as a type inside kernels, and the memory they come from and go to.
+
+LLVM's own vectoriser would guard each short row with checks for overlap; written with lanes a row
+of 64 columns is four loads, whatever the order of the slots. Lanes of float16 and bfloat16 are
+converted on load and rounded to nearest even on store, so kernels compute in float32 alone.
+
+Memory is given by address (int64). What lies there is said by a *form*, a scalar of the type that
+stores an element: float32 as itself, float16 as int16 bits, bfloat16 as uint16 bits (NumPy lacks
+the one, Numba the other). Kernels are thus compiled once per form that is really met.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic, models, register_model
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from torch import Tensor
+
+WIDTH = 16
+FORMS = {torch.float32: np.float32(0), torch.float16: np.int16(0), torch.bfloat16: np.uint16(0)}
+
+_FLOAT, _HALF, _WORD = ir.FloatType(), ir.HalfType(), ir.IntType(64)
+_BITS = {32: ir.IntType(32), 16: ir.IntType(16)}
+
+
+class Lanes(types.Type):
+    """WIDTH float32 in one register."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+lanes = Lanes()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.VectorType(_FLOAT, WIDTH))
+
+
+def form_of(tensor: Tensor | None) -> Any:
+    """The form of a tensor's elements; float32 for None, of which nothing is read."""
+    return FORMS[torch.float32 if tensor is None else tensor.dtype]
+
+
+def address_of(tensor: Tensor | None) -> int:
+    """Address of the first element; 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _wide(kind: ir.Type, count: int) -> ir.Type:
+    return ir.VectorType(kind, count) if count > 1 else kind
+
+
+def _constant(kind: ir.Type, value: int, count: int) -> ir.Constant:
+    return ir.Constant(_wide(kind, count), [value] * count if count > 1 else value)
+
+
+def _stored(form: types.Type) -> ir.Type:
+    return _FLOAT if form == types.float32 else _BITS[16]
+
+
+def _decode(b: ir.IRBuilder, raw: Any, form: types.Type, count: int) -> Any:
+    if form == types.float32:
+        return raw
+    if form == types.int16:
+        return b.fpext(b.bitcast(raw, _wide(_HALF, count)), _wide(_FLOAT, count))
+    word = b.zext(raw, _wide(_BITS[32], count))
+    return b.bitcast(b.shl(word, _constant(_BITS[32], 16, count)), _wide(_FLOAT, count))
+
+
+def _encode(b: ir.IRBuilder, value: Any, form: types.Type, count: int) -> Any:
+    if form == types.float32:
+        return value
+    if form == types.int16:
+        return b.bitcast(b.fptrunc(value, _wide(_HALF, count)), _wide(_BITS[16], count))
+    word = b.bitcast(value, _wide(_BITS[32], count))
+    odd = b.and_(b.lshr(word, _constant(_BITS[32], 16, count)), _constant(_BITS[32], 1, count))
+    half = b.add(odd, _constant(_BITS[32], 0x7FFF, count))
+    rounded = b.lshr(b.add(word, half), _constant(_BITS[32], 16, count))
+    quiet = _constant(_BITS[32], 0x7FC0, count)
+    return b.trunc(
+        b.select(b.fcmp_unordered("uno", value, value), quiet, rounded), _wide(_BITS[16], count)
+    )
+
+
+def _pointer(b: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def _mask(b: ir.IRBuilder, left: Any) -> Any:
+    """Which lanes are below `left`."""
+    small = b.trunc(b.select(b.icmp_signed("<", left, _WORD(WIDTH)), left, _WORD(WIDTH)), _BITS[32])
+    spread = b.insert_element(ir.VectorType(_BITS[32], WIDTH)(ir.Undefined), small, _BITS[32](0))
+    zeros = ir.Constant(ir.VectorType(_BITS[32], WIDTH), [0] * WIDTH)
+    spread = b.shuffle_vector(spread, spread, zeros)
+    order = ir.Constant(ir.VectorType(_BITS[32], WIDTH), list(range(WIDTH)))
+    return b.icmp_signed("<", order, spread)
+
+
+@intrinsic
+def load(context, address, left, form):
+    """Lanes from `address`, `left` of them (at most WIDTH); those beyond are 0."""
+
+    def emit(cg, b, sig, args):
+        kind = _stored(form)
+        wide = ir.VectorType(kind, WIDTH)
+        at = _pointer(b, args[0], wide)
+        name = f"llvm.masked.load.v{WIDTH}{'f32' if kind == _FLOAT else 'i16'}.p0"
+        flags = ir.VectorType(ir.IntType(1), WIDTH)
+        made = ir.FunctionType(wide, [at.type, _BITS[32], flags, wide])
+        function = b.module.declare_intrinsic(name, (), made)
+        zero = ir.Constant(wide, [0] * WIDTH if kind != _FLOAT else [0.0] * WIDTH)
+        raw = b.call(function, [at, _BITS[32](2), _mask(b, args[1]), zero])
+        return _decode(b, raw, form, WIDTH)
+
+    return lanes(types.int64, types.int64, form), emit
+
+
+@intrinsic
+def store(context, address, left, value, form):
+    """Write the first `left` lanes (at most WIDTH) to `address`, rounded to the form."""
+
+    def emit(cg, b, sig, args):
+        kind = _stored(form)
+        wide = ir.VectorType(kind, WIDTH)
+        at = _pointer(b, args[0], wide)
+        name = f"llvm.masked.store.v{WIDTH}{'f32' if kind == _FLOAT else 'i16'}.p0"
+        flags = ir.VectorType(ir.IntType(1), WIDTH)
+        made = ir.FunctionType(ir.VoidType(), [wide, at.type, _BITS[32], flags])
+        function = b.module.declare_intrinsic(name, (), made)
+        raw = _encode(b, args[2], form, WIDTH)
+        b.call(function, [raw, at, _BITS[32](2), _mask(b, args[1])])
+        return cg.get_dummy_value()
+
+    return types.void(types.int64, types.int64, lanes, form), emit
+
+
+@intrinsic
+def scalar(context, address, at, form):
+    """Element `at` of the array at `address`, as float32."""
+
+    def emit(cg, b, sig, args):
+        kind = _stored(form)
+        step = b.mul(args[1], _WORD(4 if kind == _FLOAT else 2))
+        raw = b.load(_pointer(b, b.add(args[0], step), kind), align=2)
+        return _decode(b, raw, form, 1)
+
+    return types.float32(types.int64, types.int64, form), emit
+
+
+@intrinsic
+def put(context, address, at, value, form):
+    """Element `at` of the array at `address` becomes `value`, rounded to the form."""
+
+    def emit(cg, b, sig, args):
+        kind = _stored(form)
+        step = b.mul(args[1], _WORD(4 if kind == _FLOAT else 2))
+        raw = _encode(b, args[2], form, 1)
+        b.store(raw, _pointer(b, b.add(args[0], step), kind), align=2)
+        return cg.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, form), emit
+
+
+@intrinsic
+def bits32(context, value):
+    """The bits of a float32, as uint32."""
+
+    def emit(cg, b, sig, args):
+        return b.bitcast(args[0], _BITS[32])
+
+    return types.uint32(types.float32), emit
+
+
+@intrinsic
+def width_of(context, form):
+    """Bytes of one element of the form."""
+    size = 4 if form == types.float32 else 2
+
+    def emit(cg, b, sig, args):
+        return _WORD(size)
+
+    return types.int64(form), emit
+
+
+@intrinsic
+def spread(context, value):
+    """The same float32 in every lane."""
+
+    def emit(cg, b, sig, args):
+        wide = ir.VectorType(_FLOAT, WIDTH)
+        one = b.insert_element(wide(ir.Undefined), args[0], _BITS[32](0))
+        zeros = ir.Constant(ir.VectorType(_BITS[32], WIDTH), [0] * WIDTH)
+        return b.shuffle_vector(one, one, zeros)
+
+    return lanes(types.float32), emit
+
+
+@intrinsic
+def root(context, a):
+    """Square root of each lane."""
+
+    def emit(cg, b, sig, args):
+        kind = args[0].type
+        made = ir.FunctionType(kind, [kind])
+        return b.call(b.module.declare_intrinsic(f"llvm.sqrt.v{WIDTH}f32", (), made), args)
+
+    return lanes(lanes), emit
+
+
+@intrinsic
+def total(context, a):
+    """Sum of the lanes, float64, in one fixed order: halves onto each other."""
+
+    def emit(cg, b, sig, args):
+        value = b.fpext(args[0], ir.VectorType(ir.DoubleType(), WIDTH))
+        half = WIDTH
+        while half > 1:
+            half //= 2
+            picks = [
+                ir.Constant(ir.VectorType(_BITS[32], half), [*range(k, k + half)])
+                for k in (0, half)
+            ]
+            low, high = (b.shuffle_vector(value, value, pick) for pick in picks)
+            value = b.fadd(low, high)
+        return b.extract_element(value, _BITS[32](0))
+
+    return types.float64(lanes), emit
+
+
+@intrinsic
+def not_above(context, a, left, limit):
+    """How many of the first `left` lanes are not above `limit`; all of them if that is NaN."""
+
+    def emit(cg, b, sig, args):
+        low = b.and_(b.fcmp_unordered("ule", args[0], args[2]), _mask(b, args[1]))
+        bits = b.bitcast(low, _BITS[16])
+        made = ir.FunctionType(_BITS[16], [_BITS[16]])
+        return b.zext(b.call(b.module.declare_intrinsic("llvm.ctpop.i16", (), made), [bits]), _WORD)
+
+    return types.int64(lanes, types.int64, lanes), emit
+
+
+def _arithmetic(function: Any, instruction: str) -> None:
+    """Let kernels write `a + b` for lanes."""
+
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args, kws):
+            if args == (lanes, lanes):
+                return signature(lanes, lanes, lanes)
+            return None
+
+    @lower_builtin(function, lanes, lanes)
+    def _(cg, b, sig, args):
+        return getattr(b, instruction)(*args)
+
+
+for _function, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_function, _instruction)

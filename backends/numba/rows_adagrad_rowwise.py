@@ -1,0 +1,78 @@
+"""Row-wise Adagrad, in place in the blocks: two passes over a row, the second from cache."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from backends.numba.lanes import load, put, scalar, spread, store, total, width_of
+from backends.numba.memory import row_at
+from backends.numba.rows import prefetch_row, update
+from backends.numba.threads import kernel
+from recis_core.blocks import Blocks
+
+
+@kernel
+def step(
+    begin,
+    end,
+    pointers,
+    log2_rows,
+    stride,
+    rows,
+    grad,
+    form,
+    rate,
+    rate_form,
+    factor,
+    dim,
+    ahead,
+    weight,
+    square,
+    weight_form,
+    square_form,
+    lr,
+    eps,
+    decay,
+):
+    size, weight_size = width_of(form), width_of(weight_form)
+    shrink, scale = spread(np.float32(decay)), spread(np.float32(factor))
+    for i in range(begin, end):
+        if i + ahead < end:
+            prefetch_row(pointers, log2_rows, stride, rows, i + ahead)
+        if rows[i] < 0:
+            continue
+        row = row_at(pointers, rows[i], log2_rows, stride)
+        source = grad + i * dim * size
+        squares = spread(np.float32(0))
+        for column in range(0, dim, 16):
+            left = dim - column
+            w = load(row + weight + column * weight_size, left, weight_form)
+            g = scale * load(source + column * size, left, form) + shrink * w
+            squares = squares + g * g
+        s = scalar(row + square, 0, square_form) + total(squares) / dim
+        put(row + square, 0, np.float32(s), square_form)
+        paced = lr * scalar(rate, i, rate_form) if rate != 0 else lr
+        pace = spread(np.float32(paced / (math.sqrt(s) + eps)))
+        for column in range(0, dim, 16):
+            left = dim - column
+            w_at = row + weight + column * weight_size
+            w = load(w_at, left, weight_form)
+            g = scale * load(source + column * size, left, form) + shrink * w
+            store(w_at, left, w - pace * g, weight_form)
+
+
+def rows_adagrad_rowwise(
+    blocks: Blocks,
+    rows: Tensor,
+    grad: Tensor,
+    scale: Tensor | None,
+    rate: Tensor | None,
+    lr: float,
+    eps: float,
+    decay: float,
+) -> None:
+    slots = ("weight", "row_sum")
+    update(step, blocks, rows, grad, scale, rate, slots, float(lr), float(eps), float(decay))

@@ -1,0 +1,49 @@
+"""Gradients of the rows that the micro-batches of a step touched, one per row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recis_core.kernels import Kernels
+
+
+@dataclass(frozen=True)
+class RowGradients:
+    """rows [n] distinct; tables [n] int32, the table of each; grad [n, dim] float32."""
+
+    rows: Tensor
+    tables: Tensor
+    grad: Tensor
+
+
+def merge(kernels: Kernels, first: RowGradients, second: RowGradients) -> RowGradients:
+    """The sum of two micro-batches' gradients: rows of either, once each, as they first come."""
+    rows = torch.cat([first.rows, second.rows])
+    device = rows.device
+    splits = torch.tensor([0, len(rows)], dtype=torch.int32, device=device)
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    unique, _, counts, inverse = kernels.ids_partition(rows.long(), splits, zero, zero, 1)
+    distinct = int(counts)
+    order, inverse = by_first(inverse, distinct)
+    grad = kernels.rows_reduce(torch.cat([first.grad, second.grad]), inverse, distinct)
+    # A row belongs to one table, so whichever write comes last is right.
+    tables = first.tables.new_empty(distinct)
+    tables[inverse.long()] = torch.cat([first.tables, second.tables])
+    return RowGradients(unique[:distinct][order].to(rows.dtype), tables, grad)
+
+
+def by_first(inverse: Tensor, distinct: int) -> tuple[Tensor, Tensor]:
+    """The order [distinct] in which things first occur in `inverse`, and `inverse` in that order.
+
+    A run that was resumed may have other row numbers; so nothing may follow their order, not even
+    the sum in a norm.
+    """
+    at = torch.arange(len(inverse), device=inverse.device)
+    first = at.new_full((distinct,), len(inverse))
+    order = first.scatter_reduce(0, inverse.long(), at, "amin").argsort()
+    place = torch.empty_like(order)
+    place[order] = at[:distinct]
+    return order, place[inverse.long()].to(inverse.dtype)

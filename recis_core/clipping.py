@@ -1,0 +1,48 @@
+"""One gradient norm over dense and sparse: clipping, and the guard against NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recis_core.embedding import Embedding
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """norm [1] float64 before clipping; scale [1] float64, the factor on every gradient.
+
+    None: not looked at, and 1. finite: False where a guard says that the step must be left out.
+    """
+
+    norm: Tensor | None
+    scale: Tensor | None
+    finite: bool
+
+
+def clip_and_guard(
+    params: Iterable[Tensor], embedding: Embedding, max_norm: float | None, guard: bool
+) -> Clipped:
+    """Scale the gradients of `params` in place so that the global L2 norm is at most `max_norm`.
+
+    The sparse gradients are scaled by who applies them: `RowOptimizer.step(clipped.scale)`. With
+    `guard`, a norm that is not finite leaves all gradients alone and says so: then neither the
+    dense nor the sparse optimizer may step. The scale is max_norm / (norm + 1e-6), at most 1.
+    """
+    if max_norm is None and not guard:
+        return Clipped(None, None, True)
+    grads = [p.grad for p in params if p.grad is not None]
+    sparse = embedding.gradient_norm()
+    norms = [n.to(sparse) for n in torch._foreach_norm(grads, dtype=torch.float32)] if grads else []
+    norm = torch.linalg.vector_norm(torch.stack([*norms, sparse[0]])).reshape(1)
+    if guard and not bool(torch.isfinite(norm)):
+        return Clipped(norm, None, False)
+    if max_norm is None:
+        return Clipped(norm, None, True)
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    if grads:
+        torch._foreach_mul_(grads, scale[0].to(grads[0].device))
+    return Clipped(norm, scale, True)

@@ -1,0 +1,140 @@
+"""Staging: the raw columns of one batch in one buffer, described for `columns_unpack`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recis_core.data import Batch, Ragged
+from recis_core.io.column import Raw
+from recis_core.kernels import Kernels
+from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
+from recis_core.schema import Column
+
+TARGET_OF = {"ids": "ids", "values": "values", "strings": "bytes"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a column lies in the unpacked outputs: `count` elements of `target` from `start`.
+
+    `levels`, outer to inner: first element in the bounds, and how many segments they bound.
+    """
+
+    name: str
+    target: str
+    width: int | None
+    start: int
+    count: int
+    levels: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A batch on its way to the device: bytes as files had them and what they are to become.
+
+    `pieces` [P, 6] and `sizes` (ids, values, bytes, bounds) are columns_unpack's arguments.
+    """
+
+    buffer: Tensor  # uint8, one allocation, pinned when asked
+    pieces: Tensor
+    sizes: tuple[int, int, int, int]
+    placed: tuple[Placed, ...]
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.buffer.nbytes + self.pieces.nbytes
+
+
+class Layout:
+    """Grows the table of pieces and the sizes of the outputs, one array at a time."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+        self.pieces: list[tuple[int, int, int, int, int, int]] = []
+        self.sizes: dict[str, int] = dict.fromkeys(TARGETS, 0)
+        self.nbytes = 0
+
+    def take(self, target: str, count: int) -> int:
+        """Reserve `count` elements of an output; the first one's position."""
+        start = self.sizes[target]
+        self.sizes[target] += count
+        return start
+
+    def put(self, array: np.ndarray, target: str, to: int, base: int = 0) -> None:
+        """Stage `array` for elements `to`... of `target`."""
+        if not len(array):
+            return
+        source = SOURCES.index(array.dtype.name)
+        at = TARGETS.index(target)
+        self.pieces.append((self.nbytes, len(array), source, at, to, base))
+        self.arrays.append(array)
+        self.nbytes += -(-array.nbytes // ALIGN) * ALIGN
+
+
+def stage(
+    columns: Sequence[Column], runs: Mapping[str, Sequence[Raw]], rows: int, pin: bool = False
+) -> Staged:
+    """Copy every run of every column once into a new buffer of `rows` rows, in page-locked memory
+    if `pin`; runs of a column follow each other."""
+    layout = Layout()
+    placed = tuple(place(layout, column, runs[column.name]) for column in columns)
+    buffer = torch.empty(layout.nbytes, dtype=torch.uint8, pin_memory=pin)
+    into = buffer.numpy()
+    for piece, array in zip(layout.pieces, layout.arrays, strict=True):
+        into[piece[0] : piece[0] + array.nbytes] = array.view(np.uint8)
+    pieces = torch.tensor(layout.pieces, dtype=torch.int64).reshape(-1, 6)
+    ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
+    return Staged(buffer, pieces, (ids, values, octets, bounds), placed, rows)
+
+
+def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:
+    """Lay out one column: each level's bounds, rebased run after run, then its values."""
+    levels = []
+    for depth in range(len(runs[0].bounds) if runs else 0):
+        segments = sum(len(run.bounds[depth]) - 1 for run in runs)
+        start = to = layout.take("bounds", segments + 1)
+        base = 0
+        for run in runs:
+            bounds = run.bounds[depth]
+            layout.put(bounds, "bounds", to, base)
+            to += len(bounds) - 1
+            base += int(bounds[-1]) - int(bounds[0])
+        levels.append((start, segments))
+    target = TARGET_OF[column.kind]
+    count = sum(len(run.values) for run in runs)
+    start = to = layout.take(target, count)
+    for run in runs:
+        layout.put(run.values, target, to)
+        to += len(run.values)
+    width = None if levels else column.width
+    return Placed(column.name, target, width, start, count, tuple(levels))
+
+
+def unpack(staged: Staged, kernels: Kernels) -> Batch:
+    """Move the buffer to the kernels' device, unpack it there; columns are views of the outputs."""
+    device = torch.device(kernels.device)
+    buffer, pieces = staged.buffer, staged.pieces
+    if device.type != "cpu":
+        buffer = buffer.to(device, non_blocking=True)
+        pieces = pieces.to(device, non_blocking=True)
+    outputs: Any = kernels.columns_unpack(buffer, pieces, *staged.sizes)
+    named: dict[str, Tensor] = dict(zip(TARGETS, outputs, strict=True))
+    return Batch({p.name: view(p, named) for p in staged.placed}, staged.rows)
+
+
+def view(placed: Placed, outputs: Mapping[str, Tensor]) -> Tensor | Ragged:
+    """A column as views of the packed outputs."""
+    values = outputs[placed.target][placed.start : placed.start + placed.count]
+    if placed.width is not None:
+        return values.view(-1, placed.width)
+    column: Tensor | Ragged = values
+    for start, segments in reversed(placed.levels):
+        column = Ragged(column, outputs["bounds"][start : start + segments + 1])
+    return column

@@ -1,0 +1,213 @@
+"""Row optimizers: which slots each keeps for a row, and how it changes the rows a step touched.
+
+Lazy, as RecIS: a row without a gradient keeps its weight and all its slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from recis_core.blocks import Blocks, Slot
+from recis_core.kernels import Kernels
+
+if TYPE_CHECKING:
+    from recis_core.embedding import Embedding
+
+State = dict[str, Any]
+
+
+class Rule(Protocol):
+    """How a row changes; `lr` is what a `RowOptimizer` begins with."""
+
+    @property
+    def lr(self) -> float: ...
+
+    def slots(self, dim: int) -> tuple[Slot, ...]:
+        """What is kept for a row beside its weight of `dim`."""
+        ...
+
+    def begin(self) -> State:
+        """The state of a group before its first step."""
+        ...
+
+    def apply(
+        self,
+        kernels: Kernels,
+        blocks: Blocks,
+        rows: Tensor,
+        grad: Tensor,
+        scale: Tensor | None,
+        rate: Tensor | None,
+        lr: float,
+        state: State,
+    ) -> None:
+        """Advance the group's `state` by a step and change `rows` [n] by `grad` [n, dim]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """w -= lr·(g + decay·w)."""
+
+    lr: float = 1e-2
+    decay: float = 0.0
+
+    def slots(self, dim: int) -> tuple[Slot, ...]:
+        return ()
+
+    def begin(self) -> State:
+        return {"step": 0}
+
+    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+        state["step"] += 1
+        kernels.rows_sgd(blocks, rows, grad, scale, rate, lr, self.decay)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """s += g²; w -= lr/(1 + (step - 1)·lr_decay)·g/(√s + eps), g with decay·w added."""
+
+    lr: float = 1e-2
+    lr_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+    decay: float = 0.0
+
+    def slots(self, dim: int) -> tuple[Slot, ...]:
+        return (Slot("sum", dim, fill=self.initial_accumulator_value),)
+
+    def begin(self) -> State:
+        return {"step": 0}
+
+    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+        state["step"] += 1
+        lr /= 1 + (state["step"] - 1) * self.lr_decay
+        kernels.rows_adagrad(blocks, rows, grad, scale, rate, lr, self.eps, self.decay)
+
+
+@dataclass(frozen=True)
+class RowwiseAdagrad:
+    """As `Adagrad`, with one accumulator for a row: the mean of g² over its columns."""
+
+    lr: float = 1e-2
+    lr_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+    decay: float = 0.0
+
+    def slots(self, dim: int) -> tuple[Slot, ...]:
+        return (Slot("row_sum", 1, fill=self.initial_accumulator_value),)
+
+    def begin(self) -> State:
+        return {"step": 0}
+
+    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+        state["step"] += 1
+        lr /= 1 + (state["step"] - 1) * self.lr_decay
+        kernels.rows_adagrad_rowwise(blocks, rows, grad, scale, rate, lr, self.eps, self.decay)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """What Adam and AdamW share: two moments, and powers of beta as Python floats (float64)."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    decay: float = 0.0
+
+    def slots(self, dim: int) -> tuple[Slot, ...]:
+        return Slot("mean", dim), Slot("square", dim)
+
+    def begin(self) -> State:
+        return {"step": 0, "power1": 1.0, "power2": 1.0}
+
+    def _arguments(self, lr: float, state: State) -> tuple[float, ...]:
+        state["step"] += 1
+        state["power1"] *= self.betas[0]
+        state["power2"] *= self.betas[1]
+        return lr, *self.betas, self.eps, self.decay, state["power1"], state["power2"]
+
+
+@dataclass(frozen=True)
+class Adam(_Moments):
+    """Adam; `form` places eps as PyTorch does or as TensorFlow (and RecIS) does."""
+
+    form: Literal["torch", "tensorflow"] = "torch"
+
+    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+        given = self._arguments(lr, state)
+        kernels.rows_adam(blocks, rows, grad, scale, rate, *given, self.form)
+
+
+@dataclass(frozen=True)
+class AdamW(_Moments):
+    """AdamW in the form of PyTorch, of RecIS (SparseAdamW), or of TensorFlow (SparseAdamWTF)."""
+
+    decay: float = 1e-2
+    form: Literal["torch", "recis", "tensorflow"] = "torch"
+
+    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+        given = self._arguments(lr, state)
+        kernels.rows_adamw(blocks, rows, grad, scale, rate, *given, self.form)
+
+
+class RowOptimizer(torch.optim.Optimizer):
+    """Applies a rule to the gradients an `Embedding` accumulated.
+
+    A param_group, with one empty placeholder, for each group of tables: torch's schedulers drive
+    its "lr". A group without gradients in a step does not advance.
+    """
+
+    def __init__(self, embedding: Embedding, rule: Rule) -> None:
+        self.embedding, self.rule = embedding, rule
+        for group in embedding.groups:
+            missing = [s.name for s in rule.slots(group.dim) if s.name not in group.blocks]
+            if missing:
+                raise ValueError(f"{rule} needs slots {missing}, which {group.name} lacks")
+        placeholders = [
+            {"params": [torch.nn.Parameter(torch.empty(0))], "name": group.name}
+            for group in embedding.groups
+        ]
+        super().__init__(placeholders, {"lr": rule.lr})
+        for own in self.param_groups:
+            self.state[own["params"][0]] = rule.begin()
+
+    @torch.no_grad()
+    def step(self, scale: Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Change every touched row; `scale` [1] float64 multiplies all gradients (clipping)."""
+        for group, own in zip(self.embedding.groups, self.param_groups, strict=True):
+            touched = self.embedding.accumulated.get(group.name)
+            if touched is None:
+                continue
+            every, rate = group.rate_of(touched.tables)
+            self.rule.apply(
+                group.kernels,
+                group.blocks,
+                touched.rows,
+                touched.grad,
+                scale,
+                rate,
+                float(own["lr"]) * every,
+                self.state[own["params"][0]],
+            )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the accumulated gradients."""
+        self.embedding.clear()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict()` gave, JSON's string keys included.
+
+        ValueError unless it is of the same groups.
+        """
+        saved = [own.get("name") for own in state_dict["param_groups"]]
+        here = [own["name"] for own in self.param_groups]
+        if saved != here:
+            raise ValueError(f"optimizer state is of groups {saved}, not of {here}")
+        state = {int(key): value for key, value in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state})

@@ -1,0 +1,154 @@
+"""Rows to leaves and back: what the model receives, and the gradients it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recis_core.blocks import Blocks
+from recis_core.kernels import Kernels
+from recis_core.packing import Packed, Run, leaf_offsets, leaf_weights
+from recis_core.routing import Exchange, Route
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """For each distinct pair the leaf rows made of it: what `ids_transpose` returns."""
+
+    starts: Tensor
+    segments: Tensor
+    weights: Tensor | None
+
+
+def transpose(
+    kernels: Kernels, runs: Sequence[Run], packed: Packed, inverse: Tensor, distinct: int
+) -> Transposed:
+    """The transposed index of a group's batch, over the rows of all its leaves."""
+    weights = leaf_weights(runs, packed)
+    offsets = leaf_offsets(runs, packed)
+    starts, segments, carried = kernels.ids_transpose(inverse, offsets, weights, distinct)
+    return Transposed(starts, segments, None if weights is None else carried)
+
+
+@dataclass
+class Leaves:
+    """The leaves of a group in one training step and, after backward(), their gradients.
+
+    pooled: by run, [features · rows, dim] or [features · rows, length, dim]; scale [leaf rows]
+    float32, 1 / Σw of rows that are means and 1 of others, None without means; grad [leaf rows,
+    dim] float32, None until backward() reaches any of them.
+    """
+
+    pooled: list[Tensor]
+    scale: Tensor | None
+    grad: Tensor | None = field(default=None)
+
+
+def pool(
+    kernels: Kernels,
+    exchange: Exchange,
+    runs: Sequence[Run],
+    packed: Packed,
+    way: Route,
+    blocks: Blocks,
+    rows: Tensor,
+) -> Leaves:
+    """Gather `rows`, which this rank owns, answer who asked, and pool the leaves of every run."""
+    values = None
+    # A fused kernel reads rows where they lie, so they must lie here; a composed one would gather
+    # them again for every run.
+    fused = exchange.world == 1 and not kernels.origins["rows_pool"].endswith("(composed)")
+    pooled, scales = [], []
+    for run, part in zip(runs, packed.stretches, strict=True):
+        index = way.inverse[part.begin : part.end]
+        if run.pooling == "sum" and fused:
+            pooled.append(
+                kernels.rows_pool(blocks, "weight", rows, index, part.offsets, part.weights)
+            )
+            scales.append(None)
+            continue
+        if values is None:
+            gathered = kernels.rows_gather(blocks, "weight", rows)
+            values = exchange.send(gathered, way.received, way.sent)
+        args = (values, index, part.offsets, part.weights)
+        scale = None
+        if run.pooling == "mean":
+            out, scale = kernels.segment_mean(*args)
+        elif run.length is not None:
+            out = kernels.segment_tile(*args, run.length)
+        else:
+            out = kernels.segment_sum(*args)
+        pooled.append(out)
+        scales.append(scale)
+    return Leaves(pooled, joined(scales, [run.segments(packed.rows) for run in runs]))
+
+
+def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
+    """Scales of all leaf rows end to end, 1 where a run has none; None if no run has."""
+    given = next((s for s in scales if s is not None), None)
+    if given is None:
+        return None
+    parts = [
+        given.new_ones(size) if scale is None else scale
+        for scale, size in zip(scales, sizes, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def split(runs: Sequence[Run], leaves: Leaves, rows: int) -> dict[str, Tensor]:
+    """The leaf of every feature, [rows, dim] or [rows, length, dim]: views of what was pooled."""
+    parts = {}
+    for run, out in zip(runs, leaves.pooled, strict=True):
+        each = out.view(len(run.features), rows, *out.shape[1:])
+        parts |= {feature.name: each[i] for i, feature in enumerate(run.features)}
+    return parts
+
+
+class _Handover(torch.autograd.Function):
+    """Identity on leaves whose backward lays their gradients end to end, in one copy of each."""
+
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, leaves: Leaves, *parts: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.leaves, ctx.sizes = leaves, [part.shape[:-1].numel() for part in parts]
+        ctx.dim = parts[0].shape[-1]
+        return parts
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
+        leaves: Leaves = ctx.leaves
+        again = leaves.grad is not None
+        device = leaves.pooled[0].device
+        if leaves.grad is None:
+            leaves.grad = torch.empty(sum(ctx.sizes), ctx.dim, device=device)
+        for own, grad in zip(leaves.grad.split(ctx.sizes), grads, strict=True):
+            if grad is None:
+                own.fill_(0.0) if not again else None
+            elif again:
+                own += grad.reshape(own.shape)
+            else:
+                own.view(grad.shape).copy_(grad)
+        return (None, None, *(None for _ in grads))
+
+
+def hand_over(leaves: Leaves, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The leaves as tensors that require grad; backward() puts their gradients into `leaves`."""
+    token = torch.empty(0, requires_grad=True)
+    with torch.enable_grad():
+        handed = _Handover.apply(token, leaves, *parts.values())
+    return dict(zip(parts, handed, strict=True))  # pyright: ignore[reportArgumentType]
+
+
+def gradient(kernels: Kernels, leaves: Leaves, transposed: Transposed) -> Tensor:
+    """Gradient [U, dim] float32 of each distinct pair's row, from those of all leaves."""
+    assert leaves.grad is not None
+    t = transposed
+    if leaves.scale is None:
+        return kernels.segment_sum_grad(leaves.grad, t.starts, t.segments, t.weights)
+    return kernels.segment_mean_grad(leaves.grad, leaves.scale, t.starts, t.segments, t.weights)

@@ -1,0 +1,73 @@
+"""How a model is trained, and what training needs of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from recis_core.data import Batch
+
+
+class TrainReader(Protocol):
+    """Batches, and a position to go back to: what training needs of `recis_core.io.reader.Reader`.
+
+    "epoch" of its state counts the epochs read to their end.
+    """
+
+    epochs: int | None
+
+    @property
+    def rows(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Any) -> None: ...
+
+
+def adamw(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """AdamW as torch has it by default, lr 1e-3."""
+    return torch.optim.AdamW(parameters, lr=1e-3)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the batch size and the number of epochs are the reader's.
+
+    `steps`: optimizer steps to end after, if the reader does not end before. `accumulation`:
+    batches a step takes. `clip`: largest norm of the gradient, over dense and sparse.
+    `guard`: successive steps whose gradient may be NaN or infinite, each of which changes nothing;
+    one more is an error; 0 looks at no gradient. `dense` makes the dense parameters' optimizer,
+    `scheduler` a schedule, by step, of it and of the rows' optimizer. `evaluate_every`,
+    `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
+    `keep`: checkpoints to keep. `threads`: torch's, None for as they are.
+    """
+
+    steps: int | None = None
+    accumulation: int = 1
+    clip: float | None = None
+    guard: int = 10
+    dense: Callable[[Iterable[nn.Parameter]], Optimizer] = adamw
+    scheduler: Callable[[Optimizer], LRScheduler] | None = None
+    evaluate_every: int | None = None
+    save_every: int | None = None
+    keep: int = 3
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("accumulation", "keep", "steps", "evaluate_every", "save_every", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, not 1 or more")
+        if self.guard < 0:
+            raise ValueError(f"guard is {self.guard}, not 0 or more")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}, not above 0")

@@ -1,0 +1,104 @@
+"""A training run as the command line knows it: its folder, and what it was begun with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from recis_core import optim
+from recis_core.data import Batch
+from recis_core.io import Reader
+from recis_core.kernels import Kernels
+from reports.choice import workload_of
+from reports.failure import Failure
+from workloads import Workload
+
+RULES: dict[str, Callable[..., optim.Rule]] = {
+    "sgd": optim.Sgd,
+    "adagrad": optim.Adagrad,
+    "adagrad_rowwise": optim.RowwiseAdagrad,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+}
+NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run trains, on what, and with which optimizers; kept in its folder as run.json."""
+
+    workload: str
+    size: str
+    data: str
+    batch_size: int
+    epochs: int
+    seed: int
+    rule: str
+    lr: float
+    decay: float
+    dense_lr: float
+    dense_decay: float
+    steps: int | None = None
+    accumulation: int = 1
+    clip: float | None = None
+
+    def save(self, folder: Path) -> None:
+        """Written aside and renamed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".{NAME}.part"
+        with aside.open("w") as file:
+            file.write(json.dumps(asdict(self), indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(folder / NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """The run of `folder`; Failure if there is none."""
+        path = folder / NAME
+        if not path.exists():
+            raise Failure(f"{folder} is no training run: it has no {NAME}")
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise Failure(f"{path}: {error}") from None
+
+    def kind(self) -> Workload:
+        return workload_of(self.workload, self.size)
+
+    def model(self) -> nn.Module:
+        """The model, its dense parameters drawn from the run's seed."""
+        torch.manual_seed(self.seed)
+        return self.kind().model(self.size)
+
+    def row_rule(self) -> optim.Rule:
+        return RULES[self.rule](lr=self.lr, decay=self.decay)
+
+    def dense(self) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
+        return partial(torch.optim.AdamW, lr=self.dense_lr, weight_decay=self.dense_decay)
+
+    def reader(self, model: Any, kernels: Kernels) -> Reader:
+        """The training data, shuffled."""
+        return Reader(
+            Path(self.data) / "train",
+            model.columns,
+            self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            epochs=self.epochs,
+            kernels=kernels,
+        )
+
+    def held_out(self, model: Any, kernels: Kernels, data: Path | None = None) -> Iterable[Batch]:
+        """The held-out rows in the order of the files, or those of `data`."""
+        where = data or Path(self.data) / "valid"
+        return Reader(where, model.columns, 4 * self.batch_size, kernels=kernels)

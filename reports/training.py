@@ -1,0 +1,101 @@
+"""Carrying out a training run for the command line: data, loop, results, step table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recis_core.callbacks import Callback, JsonLog
+from recis_core.interrupt import Interrupted
+from recis_core.kernels import Kernels
+from recis_core.progress import ProgressBar
+from recis_core.settings import Settings
+from recis_core.train import Trainer
+from reports.console import console, emit, say
+from reports.data import written
+from reports.failure import Failure
+from reports.run import Run
+from roofline.allocator import keep_freed_memory
+from roofline.device import measure_roofs
+from roofline.trace import StepTrace, step_table
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to carry a run out, apart from what is trained."""
+
+    resume: bool = False
+    trace: bool = True
+    json: bool = False
+    format: str = ""
+
+
+def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wishes: Wishes) -> None:
+    """Train `run` in `folder`, say how it went; Failure if interrupted, which has saved."""
+    keep_freed_memory()
+    data = Path(run.data)
+    written(run.kind(), run.size, data, wishes.format, run.seed)
+    say(f"{run.workload} {run.size}: data {data}, run {folder}")
+    threads = torch.get_num_threads()
+    say(f"kernels {kernels} on {kernels.device}, {threads} threads: {origins(kernels)}")
+    trace = StepTrace()
+    watched = trace.wrap(kernels) if wishes.trace else kernels
+    model: Any = run.model()
+    callbacks: list[Callback] = [ProgressBar(console()), JsonLog(folder / "log.jsonl")]
+    trainer = Trainer(
+        model,
+        watched,
+        run.row_rule(),
+        run.reader(model, watched),
+        valid=lambda: run.held_out(model, watched),
+        settings=settings,
+        folder=folder / "checkpoints",
+        callbacks=[*callbacks, trace] if wishes.trace else callbacks,
+    )
+    if not wishes.resume:
+        run.save(folder)
+    try:
+        metrics = trainer.train(resume=wishes.resume)
+    except Interrupted as stop:
+        raise Failure(f"{stop} --out {folder}") from None
+    conclude(run, trainer, metrics, trace if wishes.trace else None, folder, wishes)
+
+
+def origins(kernels: Kernels) -> str:
+    """How many ops came from each backend."""
+    counts: dict[str, int] = {}
+    for name in kernels.origins.values():
+        counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{count} ops from {name}" for name, count in counts.items())
+
+
+def conclude(
+    run: Run,
+    trainer: Trainer,
+    metrics: dict[str, float],
+    trace: StepTrace | None,
+    folder: Path,
+    wishes: Wishes,
+) -> None:
+    """The step's table, the held-out figures and the ceiling; all of it in result.json too."""
+    ceiling = run.kind().ceiling(Path(run.data))
+    result: dict[str, Any] = {"run": str(folder), "step": trainer.step, "epoch": trainer.epoch}
+    result |= {"loss": trainer.running.mean, "metrics": metrics, "ceiling": ceiling}
+    result |= {"rows": trainer.embedding.rows, "kernels": trainer.kernels.origins}
+    if trace is not None:
+        roofs = measure_roofs(trainer.kernels.device, quick=True)
+        summary = trace.summary(roofs)
+        if summary is not None:
+            console().print(step_table(summary, roofs))
+            result |= {"trace": summary.as_dict(), "roofs": roofs.as_dict()}
+    (folder / "result.json").write_text(json.dumps(result, default=str) + "\n")
+    say(f"{trainer.step} steps, {trainer.embedding.rows:,} embedding rows, run {folder}")
+    said = "  ".join(f"{n} {v:.4f}" for n, v in metrics.items() if n not in ("rows", "auc"))
+    beside = "" if ceiling is None else f" (teacher's ceiling {ceiling:.4f})"
+    say(f"held-out AUC {metrics['auc']:.4f}{beside}  {said}")
+    if wishes.json:
+        emit(result)

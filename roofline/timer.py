@@ -1,0 +1,105 @@
+"""How a second is measured: warm code, cold caches, many samples, the median and its spread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from roofline.processor import describe
+
+
+def nothing() -> None:
+    """What is done before a sample that needs no preparation."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw samples in seconds, in the order taken."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Distance between the quartiles over the median."""
+        if len(self.samples) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.samples, n=4, method="inclusive")
+        return (high - low) / self.median
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Times calls on one device; `scratch`, larger than its last cache, is swept before each."""
+
+    device: torch.device
+    scratch: Tensor
+
+    @classmethod
+    def of(cls, device: torch.device | str) -> Timer:
+        device = torch.device(device)
+        if device.type == "cuda":
+            cache = torch.cuda.get_device_properties(device).L2_cache_size
+        else:
+            cache = max(describe().caches.values())
+        return cls(device, torch.ones(cache * 5 // 4 // 4, device=device))
+
+    def flush(self) -> None:
+        """Leave none of what the caches held: what is timed starts from memory."""
+        self.scratch.sum()
+
+    def sample(self, call: Callable[[], Any]) -> float:
+        """Seconds of one call: events around it on a GPU, the wall clock elsewhere."""
+        if self.device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            return start.elapsed_time(end) / 1e3
+        begin = time.perf_counter()
+        kept = call()
+        took = time.perf_counter() - begin
+        # Freeing the result is not part of the call.
+        del kept
+        return took
+
+    def time(
+        self,
+        call: Callable[[], Any],
+        before: Callable[[], None] = nothing,
+        *,
+        budget: float = 1.0,
+        least: int = 5,
+        most: int = 50,
+        noise: float = 0.02,
+        warm: int = 2,
+    ) -> Timing:
+        """Samples of `call`, `before` and the flush untimed in front of each.
+
+        Ends after `most` samples, after `budget` seconds in all, or when the spread over the root
+        of their number is below `noise`; never before `least` samples.
+        """
+        for _ in range(warm):
+            before()
+            call()
+        samples: list[float] = []
+        end = time.perf_counter() + budget
+        while len(samples) < most:
+            before()
+            self.flush()
+            samples.append(self.sample(call))
+            if len(samples) >= least:
+                settled = Timing(tuple(samples)).spread / len(samples) ** 0.5 < noise
+                if time.perf_counter() > end or (settled and len(samples) >= 2 * least):
+                    break
+        return Timing(tuple(samples))

@@ -1,0 +1,1 @@
+"""Tests; the layer above all others."""

@@ -1,0 +1,70 @@
+"""Records on disk: what is written is read back, what is no record is refused by line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reports import records, sheet
+from roofline.record import SCHEMA, Record, versions
+
+
+def record(asked="numba", op="ids_mod", case="n=1", status="ok", median=1.0, **more):
+    return Record(
+        op=op, op_version="abc", case=case, asked=asked, run=asked, status=status,
+        device={"name": "a processor", "kind": "cpu"}, threads=2, versions={"python": "3.12"},
+        seed=7, taken="2020-01-01T00:00:00+00:00", samples=(1.0, 2.0) if median else (),
+        median=median, mbu=0.5, minimum_gbs=2.0, **more,
+    )  # fmt: skip
+
+
+def test_appended_records_are_read_back(tmp_path):
+    path = tmp_path / "new" / "r.jsonl"
+    one, two = record(), record(asked="torch", status="wrong", median=None, reason="out: far off")
+    records.append(path, [one])
+    records.append(path, [two])
+    assert records.read(path) == [one, two]
+    assert all(json.loads(text)["schema"] == SCHEMA for text in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "line 2"),
+        ("[]", "line 2"),
+        (json.dumps({**record().as_dict(), "schema": 99}), "schema 99"),
+        (json.dumps({**record().as_dict(), "surprise": 1}), "surprise"),
+    ],
+)
+def test_what_is_no_record_is_refused_with_its_line(tmp_path, text, said):
+    path = tmp_path / "r.jsonl"
+    records.append(path, [record()])
+    with path.open("a") as file:
+        file.write(text + "\n")
+    with pytest.raises(records.RecordError, match=said) as caught:
+        records.read(path)
+    assert f"{path}, line 2" in str(caught.value)
+
+
+def test_a_table_has_a_row_for_each_record():
+    table = records.table([record(), record(asked="torch")])
+    assert list(table["asked"]) == ["numba", "torch"]
+    assert list(table["device.name"]) == ["a processor"] * 2
+
+
+def test_ratios_are_geometric_means_over_cases_then_ops():
+    found = [
+        record("a", "x", "1", median=1.0), record("b", "x", "1", median=2.0),
+        record("a", "x", "2", median=1.0), record("b", "x", "2", median=8.0),
+        record("a", "y", "1", median=1.0), record("b", "y", "1", median=1.0),
+        record("a", "z", "1", median=1.0), record("b", "z", "1", "wrong", None),
+    ]  # fmt: skip
+    assert sheet.ratio_by_op(found, "a", "b") == pytest.approx({"x": 4.0, "y": 1.0})
+    [said] = sheet.ratios(found, ["a", "b"])
+    assert "a is 2.00 times as fast as b" in said
+    assert "2 ops; least at y: 1.00" in said
+
+
+def test_versions_name_what_results_depend_on():
+    assert set(versions()) == {"python", "numpy", "torch", "numba"}

@@ -1,0 +1,32 @@
+"""Workloads: a model, its data and its defaults, each a file whose `workload` is found by name."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from workloads.definition import Defaults, Workload
+
+__all__ = ["Defaults", "Workload", "find", "names"]
+
+
+def names() -> tuple[str, ...]:
+    return tuple(sorted(_all()))
+
+
+def find(name: str) -> Workload:
+    """The workload called `name`, or KeyError naming those there are."""
+    found = _all()
+    if name not in found:
+        raise KeyError(f"no workload {name!r}; there are {', '.join(sorted(found))}")
+    return found[name]
+
+
+def _all() -> dict[str, Workload]:
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        if not module.ispkg:
+            workload = getattr(import_module(f"{__name__}.{module.name}"), "workload", None)
+            if workload is not None:
+                found[workload.name] = workload
+    return found

@@ -1,0 +1,44 @@
+"""Dense layers the models share, in ordinary PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class RecencySum(nn.Module):
+    """A sequence [rows, length, dim] to [rows, dim]: positions weighed by learned weights [length].
+
+    Positions past a row's last value are zeros and add nothing. The weights begin at 1/√length.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((length,), length**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("rld,l->rd", x, self.weight)
+
+
+class LowRankCross(nn.Module):
+    """x + x ⊙ (U (V x) + b), a cross layer of rank r (Wang et al., DCN V2, WWW 2021)."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, rank, bias=False)
+        self.up = nn.Linear(rank, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x * self.up(self.down(x))
+
+
+def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Linear and ReLU of the hidden widths, then Linear to one logit."""
+    layers: list[nn.Module] = []
+    for before, after in zip([width, *hidden[:-1]], hidden, strict=True):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], 1))

@@ -1,0 +1,238 @@
+"""`mse`: a wide, sparse-dominated ranking model on synthetic data (definition: README.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recis_core.schema import Column, Feature, Initializer, Pooling, Table
+from recis_core.task import Task
+from workloads.columns import IdColumn
+from workloads.definition import Defaults
+from workloads.dense import LowRankCross, RecencySum, mlp
+from workloads.manifest import read_manifest
+from workloads.synthetic import LABEL, write_data
+from workloads.teacher import Part, Teacher
+
+
+@dataclass(frozen=True)
+class MseConfig:
+    """Every number of the model and its data. `dims`: (dim, how many features have it)."""
+
+    singles: int
+    bags: int
+    sequences: int
+    dims: tuple[tuple[int, int], ...]
+    vocab_low: int
+    vocab_high: int
+    bag_mean: float
+    sequence_mean: float
+    sequence_length: int
+    dense: int
+    hidden: tuple[int, ...]
+    cross_rank: int
+    train_rows: int
+    valid_rows: int
+    parts: int
+    skew: float = 1.05
+    weighted_bags: int = 2
+    deviation: float = 1.8
+    dense_share: float = 0.12
+    pair_share: float = 0.02
+    pairs: int = 2
+    bias: float = -1.0
+
+
+CONFIGS = {
+    "tiny": MseConfig(
+        singles=16, bags=5, sequences=3, dims=((8, 14), (16, 10)), vocab_low=10,
+        vocab_high=20_000, bag_mean=4, sequence_mean=6, sequence_length=8, dense=8,
+        hidden=(64, 32), cross_rank=8, train_rows=160_000, valid_rows=30_000, parts=4,
+    ),
+    "small": MseConfig(
+        singles=75, bags=20, sequences=5, dims=((8, 30), (16, 40), (32, 25), (64, 5)),
+        vocab_low=10, vocab_high=1_000_000, bag_mean=4, sequence_mean=12, sequence_length=16,
+        dense=20, hidden=(128, 64), cross_rank=16, train_rows=400_000, valid_rows=50_000,
+        parts=8, weighted_bags=5, pairs=4,
+    ),
+}  # fmt: skip
+
+
+class Field(NamedTuple):
+    """One feature of the model and its column: what is drawn, and how it is embedded."""
+
+    column: IdColumn
+    dim: int
+    pooling: Pooling
+    length: int | None = None
+
+
+def fields(config: MseConfig) -> tuple[Field, ...]:
+    """Single ids, bags (sum and mean in turn, the first ones weighted), sequences.
+
+    Vocabularies of each kind are spaced evenly in their logarithm; dims are dealt out in turn.
+    """
+    dims = iter(deal(config.dims))
+    found = []
+    for name, vocab in spaced("id", config.singles, config):
+        found.append(Field(IdColumn(name, vocab, config.skew), next(dims), "sum"))
+    for i, (name, vocab) in enumerate(spaced("bag", config.bags, config)):
+        column = IdColumn(name, vocab, config.skew, config.bag_mean, i < config.weighted_bags)
+        found.append(Field(column, next(dims), ("sum", "mean")[i % 2]))
+    for name, vocab in spaced("seq", config.sequences, config):
+        column = IdColumn(name, vocab, config.skew, config.sequence_mean)
+        found.append(Field(column, next(dims), "tile", config.sequence_length))
+    return tuple(found)
+
+
+def spaced(kind: str, count: int, config: MseConfig) -> list[tuple[str, int]]:
+    ratio = config.vocab_high / config.vocab_low
+    at = [round(config.vocab_low * ratio ** (i / max(count - 1, 1))) for i in range(count)]
+    return [(f"{kind}_{i:03}", vocab) for i, vocab in enumerate(at)]
+
+
+def deal(dims: tuple[tuple[int, int], ...]) -> list[int]:
+    """Each dim as often as asked, spread evenly over the features."""
+    places = [((i + 0.5) / n, dim) for dim, n in dims for i in range(n)]
+    return [dim for _, dim in sorted(places)]
+
+
+def dense_names(config: MseConfig) -> tuple[str, ...]:
+    return tuple(f"dense_{i:03}" for i in range(config.dense))
+
+
+def group_name(config: MseConfig) -> str:
+    """The id column whose values group rows for grouped AUC: the first with 100 ids or more."""
+    return next(f.column.name for f in fields(config) if f.column.vocab >= min(100, config.vocab_high))
+
+
+def teacher_of(config: MseConfig, seed: int) -> Teacher:
+    """Columns of two hundred ids or fewer carry most; larger ones less, as fewer rows show each."""
+    reduce = {"sum": "sum", "mean": "mean", "tile": "recent"}
+    parts = [
+        Part(f.column, reduce[f.pooling], f.length, min(1.0, 200 / f.column.vocab))
+        for f in fields(config)
+    ]
+    few = [f.column.name for f in fields(config)[: config.singles] if f.column.vocab <= 200]
+    return Teacher(
+        parts,
+        dense_names(config),
+        seed=seed,
+        deviation=config.deviation,
+        dense_share=config.dense_share,
+        pair_share=config.pair_share,
+        pairs=list(zip(few[::2], few[1::2], strict=False))[: config.pairs],
+        bias=config.bias,
+    )
+
+
+class MseModel(nn.Module):
+    """Pooled features, recency-weighted sequences and dense columns, crossed, then an MLP.
+
+    `forward(inputs)`: every feature's leaf by name ([rows, dim], sequences [rows, length, dim])
+    and every dense column by name [rows, 1] -> logits [rows].
+    """
+
+    def __init__(self, config: MseConfig) -> None:
+        super().__init__()
+        found = fields(config)
+        self.features = tuple(feature_of(f) for f in found)
+        self.dense = dense_names(config)
+        group = group_name(config)
+        self.columns = (*columns_of(found), *(Column(n, "values", 1) for n in self.dense),
+                        Column(LABEL, "values", 1))  # fmt: skip
+        self.task = Task(label=LABEL, group=group)
+        self.recency = nn.ModuleDict(
+            {f.column.name: RecencySum(f.length) for f in found if f.length is not None}
+        )
+        width = sum(f.dim for f in found) + len(self.dense)
+        self.cross = LowRankCross(width, config.cross_rank)
+        self.mlp = mlp(width, config.hidden)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        leaves = [inputs[f.name] for f in self.features]
+        flat = [
+            self.recency[f.name](x) if f.pooling == "tile" else x
+            for f, x in zip(self.features, leaves, strict=True)
+        ]
+        x = torch.cat([*flat, *(inputs[name] for name in self.dense)], 1)
+        return self.mlp(self.cross(x)).squeeze(1)
+
+
+def feature_of(field: Field) -> Feature:
+    name = field.column.name
+    weights = field.column.weight_name if field.column.weighted else None
+    table = Table(name, field.dim, Initializer("normal", 0.0, 0.01))
+    return Feature(name, name, table, field.pooling, field.length, weights)
+
+
+def columns_of(found: tuple[Field, ...]) -> tuple[Column, ...]:
+    columns = []
+    for field in found:
+        columns.append(Column(field.column.name, "ids", 1 if field.column.mean is None else None))
+        if field.column.weighted:
+            columns.append(Column(field.column.weight_name, "values"))
+    return tuple(columns)
+
+
+class Mse:
+    """The workload: data written once, the model, what it is trained with by default."""
+
+    name = "mse"
+    sizes = tuple(CONFIGS)
+
+    def config(self, size: str) -> MseConfig:
+        if size not in CONFIGS:
+            raise ValueError(f"{self.name} has no size {size!r}; there are {', '.join(CONFIGS)}")
+        return CONFIGS[size]
+
+    def write(
+        self,
+        size: str,
+        folder: Path | str,
+        format: str = "parquet",
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        return write_mse(self.config(size), size, folder, format, seed, progress)
+
+    def model(self, size: str) -> MseModel:
+        return MseModel(self.config(size))
+
+    def defaults(self, size: str) -> Defaults:
+        self.config(size)
+        return Defaults(batch_size=1024, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
+
+    def ceiling(self, folder: Path | str) -> float | None:
+        manifest = read_manifest(Path(folder))
+        return manifest.get("ceiling") if manifest else None
+
+
+def write_mse(
+    config: MseConfig,
+    size: str,
+    folder: Path | str,
+    format: str = "parquet",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The data of any configuration; `Mse.write` is this at a named size."""
+    return write_data(
+        folder,
+        teacher_of(config, seed),
+        {"workload": "mse", "size": size, "config": asdict(config)},
+        train_rows=config.train_rows,
+        valid_rows=config.valid_rows,
+        parts=config.parts,
+        format=format,
+        seed=seed,
+        progress=progress,
+    )
+
+
+workload = Mse()
