@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from recis_core.embedding import Embedding
 
@@ -34,15 +35,13 @@ def clip_and_guard(
     """
     if max_norm is None and not guard:
         return Clipped(None, None, True)
-    grads = [p.grad for p in params if p.grad is not None]
-    sparse = embedding.gradient_norm()
-    norms = [n.to(sparse) for n in torch._foreach_norm(grads, dtype=torch.float32)] if grads else []
-    norm = torch.linalg.vector_norm(torch.stack([*norms, sparse[0]])).reshape(1)
+    params = [p for p in params if p.grad is not None]
+    sparse = embedding.gradient_norm()[0]
+    dense = get_total_norm([p.grad for p in params if p.grad is not None]).to(sparse)
+    norm = torch.linalg.vector_norm(torch.stack([dense, sparse])).reshape(1)
     if guard and not bool(torch.isfinite(norm)):
         return Clipped(norm, None, False)
     if max_norm is None:
         return Clipped(norm, None, True)
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    if grads:
-        torch._foreach_mul_(grads, scale[0].to(grads[0].device))
-    return Clipped(norm, scale, True)
+    clip_grads_with_norm_(params, max_norm, norm[0])
+    return Clipped(norm, (max_norm / (norm + 1e-6)).clamp(max=1.0), True)

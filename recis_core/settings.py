@@ -20,7 +20,8 @@ class TrainReader(Protocol):
     "epoch" of its state counts the epochs read to their end.
     """
 
-    epochs: int | None
+    @property
+    def epochs(self) -> int | None: ...
 
     @property
     def rows(self) -> int: ...

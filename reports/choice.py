@@ -40,16 +40,21 @@ def ops_of(names: Iterable[str]) -> list[Op[..., Any]]:
         raise Misuse(error.args[0]) from None
 
 
-def workload_of(name: str, size: str) -> Workload:
+def workload_of(name: str) -> Workload:
     import workloads
 
     try:
-        found = workloads.find(name)
+        return workloads.find(name)
     except KeyError as error:
         raise Misuse(error.args[0]) from None
-    if size not in found.sizes:
-        raise Misuse(f"workload {name!r} has no size {size!r}; there are {', '.join(found.sizes)}")
-    return found
+
+
+def size_of(workload: Workload, size: str | None) -> str:
+    """The size named, which the workload must have, or its first."""
+    if size is not None and size not in workload.sizes:
+        there = ", ".join(workload.sizes)
+        raise Misuse(f"workload {workload.name!r} has no size {size!r}; there are {there}")
+    return size or workload.sizes[0]
 
 
 def set_threads(threads: int | None) -> int:

@@ -17,8 +17,9 @@ from reports.commands.predict import predict
 from reports.commands.train import train
 from reports.failure import Misuse
 
-# Typer carries its own copy of click in newer versions; this finds the base class in either.
-UsageError, ClickError = typer.BadParameter.__mro__[1:3]
+# Typer carries its own copy of click in newer versions; this finds the classes in either.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="recis",
@@ -89,7 +90,7 @@ def describe(error: Exception) -> str:
         "reports",
     )
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if text and (plain or isinstance(error, ValueError | FloatingPointError)):
+    if text and (plain or isinstance(error, ValueError | OSError | FloatingPointError)):
         return one_line(text)
     return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ FORMATS = ("parquet", "orc", "arrow")
 
 
 def written(
-    workload: Workload, size: str, folder: Path, format: str = "", seed: int = 0
+    workload: Workload,
+    size: str,
+    folder: Path,
+    format: str = "",
+    seed: int = 0,
+    source: Path | None = None,
 ) -> dict[str, Any]:
     """The manifest of `folder`, written now if it is not complete.
 
-    Without `format` and with data there, whatever format and seed they have are taken.
+    Without `format` and with data there, whatever format and seed they have are taken. Public data
+    are imported from `source`, which no other workload has.
     """
+    public = "source" in signature(workload.write).parameters
+    if source is not None and not public:
+        raise Misuse(f"{workload.name} makes its data: recis data write {workload.name}")
     from workloads.manifest import read_manifest
 
     if format and format not in FORMATS:
@@ -27,6 +37,8 @@ def written(
     if found is not None and not format:
         plan = found.get("plan", {})
         format, seed = plan.get("format", "parquet"), plan.get("seed", seed)
+    if public and source is None and not (found and found.get("complete")):
+        raise Misuse(f"{folder} has no data: recis data import {workload.name} SOURCE")
     if found is None:
         say(f"writing {workload.name} {size} to {folder}")
     with progress() as bar:
@@ -35,7 +47,8 @@ def written(
         def step(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return workload.write(size, folder, format or "parquet", seed, step)
+        more = {"source": source} if public else {}
+        return workload.write(size, folder, format or "parquet", seed, step, **more)
 
 
 def schema_of(path: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Run:
             raise Failure(f"{path}: {error}") from None
 
     def kind(self) -> Workload:
-        return workload_of(self.workload, self.size)
+        return workload_of(self.workload)
 
     def model(self) -> nn.Module:
         """The model, its dense parameters drawn from the run's seed."""

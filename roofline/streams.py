@@ -81,7 +81,7 @@ def gather_loop(
         if ahead:
             far = np.int64(rows[min(i + ahead, last)]) * width
             for line in range(0, width, 16):
-                prefetch(table, far + line)
+                prefetch(table, far + line)  # pyright: ignore[reportCallIssue]
         start = np.int64(rows[i]) * width
         to = i * width
         for j in range(width):

@@ -203,7 +203,7 @@ class CallSubject:
 class MachineSubject:
     """A case of a stateful op: the last step of its trace is timed on a state made anew."""
 
-    row_bytes = None
+    row_bytes: int | None = None
 
     def __init__(self, op: Op[..., Any], case: Case, device: torch.device) -> None:
         self.op, self.case = op, case

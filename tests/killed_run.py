@@ -1,4 +1,4 @@
-"""A small training run that says where it is, to be killed: python -m tests.killed_run FOLDER BACKEND STEPS."""
+"""A small run that says where it is, to be killed: python -m tests.killed_run FOLDER torch 80."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Announced(Trainer):
         say("resumed", self.step)
 
 
-def main(folder: Path, backend: str, steps: int, resume: bool) -> None:
+def main(folder: Path, backend: str, steps: int, resume: bool) -> str:
     trainer = toy_trainer(
         backends.load(backend),
         MemoryReader(toy_batches(80 * 64, 64), epochs=None),
@@ -59,8 +59,8 @@ def main(folder: Path, backend: str, steps: int, resume: bool) -> None:
         sys.exit(3)
     state = content(trainer)
     digest = sha256(b"".join(str(key).encode() + state[key] for key in sorted(state, key=str)))
-    say("final", trainer.running.losses[-1].hex(), digest.hexdigest())
+    return f"final {trainer.running.losses[-1].hex()} {digest.hexdigest()}"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), resume="--resume" in sys.argv)
+    say(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), resume="--resume" in sys.argv))

@@ -118,7 +118,7 @@ def test_a_null_where_none_is_allowed(capsys, trained, tmp_path):
         (("train", "mse", "--threads", "0"), "--threads is 0"),
         (("train", "mse", "--resume"), "nothing to resume"),
         (("train", "mse", "--wrong-option"), "--wrong-option"),
-        (("train",), "WORKLOAD"),
+        (("train",), "Missing argument"),
         (("check", "nope"), "no backend 'nope'"),
         (("check", "reference", "--op", "nope"), "no op 'nope'; there are"),
         (("bench", "--backend", "torch", "--op", "nope"), "no op 'nope'"),

@@ -15,7 +15,7 @@ import pytest
 
 import backends
 from recis_core.checkpoint import layout
-from tests.killed_run import SAVE_EVERY
+from tests.killed_run import SAVE_EVERY, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,8 +63,9 @@ class Child:
         return int(said[0].split()[1]) if said else 0
 
 
-def finished(folder: Path, backend: str, steps: int, resume: bool = False) -> Child:
-    child = Child(folder, backend, steps, resume)
+def finished(folder: Path, backend: str, steps: int) -> Child:
+    """Resume a run and let it come to its end."""
+    child = Child(folder, backend, steps, resume=True)
     rest, error = child.process.communicate(timeout=200)
     assert child.process.returncode == 0, error[-2000:]
     child.said = rest.split("\n")[:-1]
@@ -116,7 +117,7 @@ def uninterrupted(tmp_path_factory):
             if reason := backends.find(backend).absent():
                 pytest.skip(reason)
             folder = tmp_path_factory.mktemp(backend)
-            known[backend, steps] = finished(folder, backend, steps).said[-1], losses(folder)
+            known[backend, steps] = main(folder, backend, steps, resume=False), losses(folder)
         return known[backend, steps]
 
     return of
@@ -133,7 +134,7 @@ def test_a_run_killed_in_a_save_and_in_a_step_and_stopped_by_ctrl_c(uninterrupte
     assert child.stop(signal.SIGINT) == 3
     assert child.resumed_from % SAVE_EVERY == 0
     assert child.said[-1].startswith("interrupted saved step 5")
-    resumed = finished(tmp_path, "torch", 80, resume=True)
+    resumed = finished(tmp_path, "torch", 80)
     assert resumed.resumed_from >= 51
     assert resumed.said[-1] == last
     assert losses(tmp_path) == every
@@ -150,7 +151,7 @@ def test_a_run_killed_ten_times(uninterrupted, tmp_path, backend):
     ]
     assert insides.count("save") >= 3
     assert insides.count("step") >= 3
-    resumed = finished(tmp_path, backend, 240, resume=True)
+    resumed = finished(tmp_path, backend, 240)
     print(f"resumed from {resumed.resumed_from}, finished: {resumed.said[-1]}")
     assert losses(tmp_path) == every
     assert resumed.said[-1] == last

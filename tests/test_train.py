@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from functools import partial
 
@@ -9,10 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 import backends
 from recis_core.data import Batch, Ragged
 from recis_core.optim import Adam, AdamW, RowwiseAdagrad, Sgd
+from recis_core.progress import ProgressBar
 from recis_core.tolerance import LOSS
 from recis_core.train import Trainer
 from tests.toy import MemoryReader, Record, ToyModel, content, ragged, toy_batches, toy_trainer
@@ -377,3 +380,22 @@ def test_any_kernels_will_do(kernels):
     trainer: Trainer = toy_trainer(wrapped)
     trainer.train_step(toy_batches(20, 20))
     assert {"id_map", "ids_partition", "rows_adam", "segment_mean"} <= set(calls)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_told_to_a_human(kernels, terminal):
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=terminal, width=100)
+    batches = toy_batches(60, 20)
+    bar = ProgressBar(console, seconds=0.0)
+    trainer = toy_trainer(
+        kernels, MemoryReader(batches), callbacks=[bar], valid=lambda: batches[:1]
+    )
+    trainer.train()
+    text = said.getvalue()
+    assert "validation  auc" in text
+    assert "rows/s" in text
+    assert "loss 0." in text
+    if not terminal:
+        steps = [line for line in text.splitlines() if line.startswith("step") and "%" in line]
+        assert [line.split()[-1] for line in steps] == ["33%", "67%", "100%"]

@@ -105,7 +105,8 @@ def read_movielens(source: Path | str | None) -> pa.Table:
 
 
 def number(token: str) -> float | None:
-    return float(token) if token else None
+    # Where a title holds other brackets the published file has a word of it for a year.
+    return float(token) if token.isdigit() else None
 
 
 def shuffled(rows: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.extending import intrinsic
 from torch import Tensor
 
 from backends.numba.memory import set_word, word
 from backends.numba.search import last_not_above
-from backends.numba.threads import kernel, share
+from backends.numba.threads import intrinsic, kernel, share
 from recis_core.ops.columns_unpack import (
     BASE,
     COUNT,
@@ -130,7 +131,7 @@ def unpack_kind(buffer: Tensor, pieces: np.ndarray, out: Tensor) -> None:
     dtype = np.dtype(SOURCES[source])
     starts = buffer.data_ptr() + pieces[:, START]
     ends = np.concatenate([[0], np.cumsum(pieces[:, COUNT])])
-    kind = {"ids": np.int64, "values": np.float32, "bytes": np.uint8}.get(target)
+    kind: Any = {"ids": np.int64, "values": np.float32, "bytes": np.uint8}.get(target)
     shifts = None
     if target == "bounds":
         kind = np.int32 if out.itemsize == 4 else np.int64

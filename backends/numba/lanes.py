@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba.core import types
-from numba.core.extending import intrinsic, models, register_model
+from numba.core.extending import models, register_model
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from torch import Tensor
+
+from backends.numba.threads import intrinsic
 
 WIDTH = 16
 FORMS = {torch.float32: np.float32(0), torch.float16: np.int16(0), torch.bfloat16: np.uint16(0)}
@@ -262,9 +264,11 @@ def _arithmetic(function: Any, instruction: str) -> None:
                 return signature(lanes, lanes, lanes)
             return None
 
-    @lower_builtin(function, lanes, lanes)
-    def _(cg, b, sig, args):
+    def emit(cg, b, sig, args):
         return getattr(b, instruction)(*args)
+
+    registered: Any = lower_builtin(function, lanes, lanes)
+    registered(emit)
 
 
 for _function, _instruction in (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.extending import intrinsic
 
-from backends.numba.threads import inlined
+from backends.numba.threads import inlined, intrinsic
 
 LINE = 64
 _WORD, _BYTE, _INT = ir.IntType(64), ir.IntType(8), ir.IntType(32)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.extending import intrinsic
 
-from backends.numba.threads import inlined
+from backends.numba.threads import inlined, intrinsic
 
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)

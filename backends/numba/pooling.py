@@ -64,9 +64,11 @@ def pool(
     registers while a segment's rows pass by, in their order whatever the number of threads.
     """
     size = width_of(form)
-    last = offsets[end]
+    last = np.int64(offsets[end])
+    base = pointers[0] if len(pointers) else 0
+    plain = weights == 0 and factors == 0
     for s in range(begin, end):
-        first, stop = offsets[s], offsets[s + 1]
+        first, stop = np.int64(offsets[s]), np.int64(offsets[s + 1])
         mean = np.float32(1)
         if scale != 0:
             mean = inverse_weight(first, stop, weights, weight_form)
@@ -79,15 +81,20 @@ def pool(
             for k in range(first, stop):
                 if column == 0 and k + ahead < last:
                     soon = index[k + ahead]
-                    if rows is not None:
-                        soon = rows[soon]
-                    if soon >= 0:
-                        prefetch(row_at(pointers, soon, log2_rows, stride), dim * size)
+                    if rows is None:
+                        prefetch(base + soon * stride, dim * size)
+                    elif rows[soon] >= 0:
+                        prefetch(row_at(pointers, rows[soon], log2_rows, stride), dim * size)
                 named = index[k]
-                row = named if rows is None else rows[named]
-                if row < 0:
+                if rows is None:
+                    at = base + named * stride + column * size
+                else:
+                    if rows[named] < 0:
+                        continue
+                    at = row_at(pointers, rows[named], log2_rows, stride) + column * size
+                if plain and left <= 48:
+                    a = a + load(at, left, form)
                     continue
-                at = row_at(pointers, row, log2_rows, stride) + column * size
                 w = spread(weight_of(k, named, weights, weight_form, factors, factor_form))
                 a = a + w * load(at, left, form)
                 if left > 48:

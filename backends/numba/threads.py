@@ -17,11 +17,15 @@ from typing import Any
 
 import torch
 from numba import njit
+from numba.core import extending
 
 # `nogil` lets ranges run side by side; without Python's rule for x / 0 loops can be vectorised.
-kernel = njit(nogil=True, cache=True, error_model="numpy")
-inlined = njit(forceinline=True, error_model="numpy")
-function = njit(error_model="numpy")
+kernel: Any = njit(nogil=True, cache=True, error_model="numpy")
+inlined: Any = njit(forceinline=True, error_model="numpy")
+function: Any = njit(error_model="numpy")
+
+# As Any: callers write the arguments of the code it emits, not of the function that types it.
+intrinsic: Any = extending.intrinsic
 
 # A range below this many bytes of work costs less than waking a thread.
 GRAIN = 1 << 19

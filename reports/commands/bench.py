@@ -34,7 +34,7 @@ def bench(
 
     keep_freed_memory()
     count = set_threads(threads)
-    contenders = [kernels_of(name, device) for name in backend.split(",") if name]
+    contenders = [kernels_of(name, device) for name in backend.split(",")]
     plan: Plan = plan_of(ops_of(op or ()), case)
     say = console()
     roofs = measure_roofs(device, count, fresh=fresh)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def train(
     workload: Annotated[str, typer.Argument(help="Its name, such as mse.")],
-    size: Annotated[str, typer.Option(help="One of the workload's sizes.")] = "tiny",
+    size: Annotated[str | None, typer.Option(help="Default: the workload's first.")] = None,
     backend: Annotated[str, typer.Option(help='One, "a+b" in that order, or auto.')] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Default: data/WORKLOAD-SIZE.")] = None,
@@ -44,7 +44,8 @@ def train(
     from reports import choice
     from reports.training import Wishes, carry_out
 
-    kind = choice.workload_of(workload, size)
+    kind = choice.workload_of(workload)
+    size = choice.size_of(kind, size)
     choice.set_threads(threads)
     kernels = choice.kernels_of(backend, device)
     folder = out or choice.folder_of(workload, size, resume)

@@ -1,0 +1,1 @@
+"""What the workloads are compared with: plain PyTorch for speed, plain models for quality."""
