@@ -142,6 +142,7 @@ def test_a_run_killed_in_a_save_and_in_a_step_and_stopped_by_ctrl_c(uninterrupte
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_a_run_killed_ten_times(uninterrupted, tmp_path, backend):
     last, every = uninterrupted(backend, 240)

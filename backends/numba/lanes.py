@@ -255,7 +255,6 @@ def not_above(context, a, left, limit):
 def _arithmetic(function: Any, instruction: str) -> None:
     """Let kernels write `a + b` for lanes."""
 
-    @infer_global(function)
     class Template(AbstractTemplate):
         key = function
 
@@ -267,8 +266,11 @@ def _arithmetic(function: Any, instruction: str) -> None:
     def emit(cg, b, sig, args):
         return getattr(b, instruction)(*args)
 
-    registered: Any = lower_builtin(function, lanes, lanes)
-    registered(emit)
+    # As Any: Numba declares these to return None, yet they return decorators.
+    typed: Any = infer_global(function)
+    lowered: Any = lower_builtin(function, lanes, lanes)
+    typed(Template)
+    lowered(emit)
 
 
 for _function, _instruction in (

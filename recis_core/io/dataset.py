@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Dataset:
         self.pieces = tuple(pieces)
         self.rows = sum(p.rows for p in pieces)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the files' names, bytes and rows of their pieces; folders do not count."""
         text = [(f.name, f.stat().st_size) for f in self.files], self.pieces

@@ -1,0 +1,24 @@
+"""Fill device memory with one value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from backends.triton.launch import WIDEN, cover, launch
+
+BLOCK = 4096 * WIDEN
+
+
+@triton.jit(do_not_specialize=["n"])
+def _fill(out, n, VALUE: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, tl.full([BLOCK], VALUE, out.dtype.element_ty), mask=i < n)
+
+
+def fill(out: Tensor, value: Any) -> None:
+    """Every element of a contiguous tensor becomes `value`."""
+    launch(_fill, cover(out.numel(), BLOCK), out, out.numel(), VALUE=value, BLOCK=BLOCK)

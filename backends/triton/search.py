@@ -1,0 +1,57 @@
+"""Binary search in ascending arrays, lane by lane: columns and segments are found by it."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def last_at_most(ascending, count, x):
+    """int64 scalar: the largest k below `count` with ascending[k] <= x, 0 if there is none."""
+    low = tl.full([], 0, tl.int64)
+    high = low + count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if tl.load(ascending + middle) <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@triton.jit
+def columns_of(splits, columns, begin, end, i):
+    """int64: for each i the column f with splits[f] <= i < splits[f + 1].
+
+    All i lie in [begin, end) of a tile, so the tile's first and last column bound the search.
+    """
+    first = last_at_most(splits, columns, begin)
+    last = last_at_most(splits, columns, end - 1)
+    low = first + tl.zeros_like(i)
+    high = last + 1 + tl.zeros_like(i)
+    width = last + 1 - first
+    while width > 1:
+        middle = (low + high) // 2
+        below = tl.load(splits + middle) <= i
+        low = tl.where(below, middle, low)
+        high = tl.where(below, high, middle)
+        width = (width + 1) // 2
+    return low
+
+
+@triton.jit
+def lower_bound(ascending, low, high, x, active, steps):
+    """First position in [low, high) with ascending[position] >= x, else high; lane by lane."""
+    for _ in range(steps):
+        open_ = active & (low < high)
+        middle = (low + high) // 2
+        less = open_ & (tl.load(ascending + middle, mask=open_, other=0) < x)
+        low = tl.where(less, middle + 1, low)
+        high = tl.where(open_ & (less == 0), middle, high)
+    return low
+
+
+def steps_for(n: int) -> int:
+    """Halvings that shrink a range of `n` to nothing."""
+    return n.bit_length() + 1
