@@ -74,11 +74,7 @@ def test_resuming_at_every_step_is_exact(kernels, batches, tmp_path, rule):
         assert list(resumed.running.losses) == list(whole.running.losses)
 
 
-def test_numbers_of_rows_do_not_matter(kernels, batches, tmp_path, request):
-    if kernels.name == "torch":
-        reason = "PyTorch's fused Adam rounds the tail of an array otherwise than its body, and "
-        reason += "backends/torch/update.py lays the rows of several blocks out by number"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_numbers_of_rows_do_not_matter(kernels, batches, tmp_path):
     whole, losses = run(kernels, batches)
     run(kernels, batches, tmp_path, steps=5)
     resumed, rest = run(kernels, batches, tmp_path, resume=True, scramble=True)

@@ -52,7 +52,7 @@ def test_names() -> None:
             assert found.defaults(size).batch_size > 0
         with pytest.raises(ValueError, match="no size 'giant'"):
             found.config("giant")
-    with pytest.raises(KeyError, match="no workload 'nothing'; there are .*mse"):
+    with pytest.raises(KeyError, match=r"no workload 'nothing'; there are .*mse"):
         workloads.find("nothing")
 
 
@@ -93,14 +93,14 @@ def test_complete_folder_is_reused(tmp_path: Path) -> None:
 def test_interrupted_write_goes_on(tmp_path: Path) -> None:
     """After a stop, whole parts are kept and the files end as an uninterrupted write's."""
 
-    class Stop(Exception):
+    class Stopped(KeyboardInterrupt):
         pass
 
     def stop(done: int, total: int) -> None:
         if done > 500:
-            raise Stop
+            raise Stopped
 
-    with pytest.raises(Stop):
+    with pytest.raises(Stopped):
         write(tmp_path / "a", progress=stop)
     kept = tmp_path / "a" / "train" / "part-0.parquet"
     stamp = kept.stat().st_mtime_ns

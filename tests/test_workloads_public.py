@@ -65,7 +65,9 @@ def test_movielens_holds_every_interaction(tmp_path: Path) -> None:
     manifest = imported("movielens", tmp_path)
     assert manifest["rows"] == {"train": 80_000, "valid": 20_000}
     both = [parquet.read_table(tmp_path / part) for part in ("train", "valid")]
-    pairs = [set(zip(*(t[c].to_pylist() for c in ("user_id", "item_id")), strict=True)) for t in both]
+    pairs = [
+        set(zip(*(t[c].to_pylist() for c in ("user_id", "item_id")), strict=True)) for t in both
+    ]
     assert not pairs[0] & pairs[1]
     assert len(pairs[0] | pairs[1]) == 100_000
 
@@ -190,5 +192,5 @@ def test_deepfm_needs_one_dim() -> None:
     features = [*workloads.find("criteo").model("text").features[:1],  # pyright: ignore
                 *workloads.find("movielens").model("100k").features[:1]]  # pyright: ignore # fmt: skip
     task: Any = workloads.find("criteo").model("text").task
-    with pytest.raises(ValueError, match=r"need one dim, but have \[8, 16\]"):
+    with pytest.raises(ValueError, match=r"need one dim, but have \[8, 32\]"):
         DeepFm(features, [], task, hidden=(4,))

@@ -16,8 +16,8 @@ RuleKind = Literal["sgd", "adagrad", "adagrad_rowwise", "adam", "adamw"]
 class Defaults:
     """How a workload is trained by default.
 
-    `rule`, `lr`, `decay`: the sparse rows' optimizer, its rate and weight decay. The dense part uses
-    AdamW with `dense_lr` and `dense_decay`.
+    `rule`, `lr`, `decay`: the sparse rows' optimizer, its rate and weight decay. The dense part
+    uses AdamW with `dense_lr` and `dense_decay`.
     """
 
     batch_size: int

@@ -28,9 +28,9 @@ YEARS = (*(float(y) for y in range(1930, 1990, 10)), *(float(y) for y in range(1
 class MovieLensConfig:
     """The model's numbers and the share of rows held out by a seeded shuffle."""
 
-    dim: int = 16
+    dim: int = 32
     hidden: tuple[int, ...] = (64, 32)
-    dropout: float = 0.5
+    dropout: float = 0.3
     deviation: float = 0.01
     held_out: float = 0.2
 
@@ -45,7 +45,9 @@ def read_atomic(path: Path) -> dict[str, list[Any]]:
         names, types = [h[0] for h in header], [h[2] for h in header]
         for name, kind in zip(names, types, strict=True):
             if kind not in PARSE:
-                raise ValueError(f"{path}: column {name!r} has type {kind!r}, not {', '.join(PARSE)}")
+                raise ValueError(
+                    f"{path}: column {name!r} has type {kind!r}, not {', '.join(PARSE)}"
+                )
         columns: list[list[Any]] = [[] for _ in names]
         for number, line in enumerate(file, 2):
             cells = line.rstrip("\n").split("\t")
@@ -184,9 +186,14 @@ class MovieLens:
     def defaults(self, size: str) -> Defaults:
         self.config(size)
         return Defaults(
-            batch_size=1024, epochs=12, rule="adamw", lr=4e-3, dense_lr=1e-3, decay=0.0,
+            batch_size=1024,
+            epochs=15,
+            rule="adamw",
+            lr=4e-3,
+            dense_lr=2e-3,
+            decay=0.3,
             dense_decay=1e-2,
-        )  # fmt: skip
+        )
 
     def ceiling(self, folder: Path | str) -> float | None:
         return None

@@ -108,7 +108,9 @@ def dense_names(config: MseConfig) -> tuple[str, ...]:
 
 def group_name(config: MseConfig) -> str:
     """The id column whose values group rows for grouped AUC: the first with 100 ids or more."""
-    return next(f.column.name for f in fields(config) if f.column.vocab >= min(100, config.vocab_high))
+    return next(
+        f.column.name for f in fields(config) if f.column.vocab >= min(100, config.vocab_high)
+    )
 
 
 def teacher_of(config: MseConfig, seed: int) -> Teacher:

@@ -69,9 +69,14 @@ class RecisDeepFm:
     def defaults(self, size: str) -> Defaults:
         self.config(size)
         return Defaults(
-            batch_size=256, epochs=3, rule="adamw", lr=2e-3, dense_lr=2e-3, decay=0.1,
+            batch_size=256,
+            epochs=6,
+            rule="adamw",
+            lr=2e-3,
+            dense_lr=2e-3,
+            decay=0.1,
             dense_decay=1e-2,
-        )  # fmt: skip
+        )
 
     def ceiling(self, folder: Path | str) -> float | None:
         return None

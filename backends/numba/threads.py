@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from hashlib import sha256
 from itertools import count, pairwise
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
@@ -20,12 +22,30 @@ from numba import njit
 from numba.core import extending
 
 # `nogil` lets ranges run side by side; without Python's rule for x / 0 loops can be vectorised.
-kernel: Any = njit(nogil=True, cache=True, error_model="numpy")
+_compiled: Any = njit(nogil=True, cache=True, error_model="numpy")
 inlined: Any = njit(forceinline=True, error_model="numpy")
 function: Any = njit(error_model="numpy")
 
 # As Any: callers write the arguments of the code it emits, not of the function that types it.
 intrinsic: Any = extending.intrinsic
+
+
+@lru_cache(maxsize=1)
+def _digest() -> str:
+    """Of every source file of this package."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` when first called, for ranges run side by side, and keep the result.
+
+    What Numba keeps is found again by the function's name and its own file's date; the digest in
+    the name makes a change of any file that kernels import count too.
+    """
+    function.__qualname__ += f"-{_digest()}"
+    return _compiled(function)
+
 
 # A range below this many bytes of work costs less than waking a thread.
 GRAIN = 1 << 19

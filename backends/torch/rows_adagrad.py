@@ -18,9 +18,9 @@ def rows_adagrad(
     eps: float,
     decay: float,
 ) -> None:
-    for part in touched(blocks, rows, grad, scale, rate, "weight", "sum"):
-        w, s = part.slots
-        g = part.grad.add(w, alpha=decay) if decay else part.grad
-        s.addcmul_(g, g)
-        w.addcdiv_(g if part.rate is None else g * part.rate, s.sqrt().add_(eps), value=-lr)
-        part.store()
+    part = touched(blocks, rows, grad, scale, rate, "weight", "sum")
+    w, s = part.slots
+    g = part.grad.add(w, alpha=decay) if decay else part.grad
+    s.addcmul_(g, g)
+    w.addcdiv_(g if part.rate is None else g * part.rate, s.sqrt().add_(eps), value=-lr)
+    part.store()

@@ -18,10 +18,10 @@ def rows_adagrad_rowwise(
     eps: float,
     decay: float,
 ) -> None:
-    for part in touched(blocks, rows, grad, scale, rate, "weight", "row_sum"):
-        w, s = part.slots
-        g = part.grad.add(w, alpha=decay) if decay else part.grad
-        s.add_(g.square().mean(1, keepdim=True))
-        step = s.sqrt().add_(eps).reciprocal_()
-        w.addcmul_(g, step if part.rate is None else step.mul_(part.rate), value=-lr)
-        part.store()
+    part = touched(blocks, rows, grad, scale, rate, "weight", "row_sum")
+    w, s = part.slots
+    g = part.grad.add(w, alpha=decay) if decay else part.grad
+    s.add_(g.square().mean(1, keepdim=True))
+    step = s.sqrt().add_(eps).reciprocal_()
+    w.addcmul_(g, step if part.rate is None else step.mul_(part.rate), value=-lr)
+    part.store()

@@ -27,16 +27,16 @@ def rows_adam(
     form: str,
 ) -> None:
     step, bias = lr / (1 - power1), sqrt(1 - power2)
-    for part in touched(blocks, rows, grad, scale, rate, "weight", "mean", "square"):
-        before = steps_before(form, part, beta1, beta2, power1, power2)
-        if before is not None:
-            adam_(part, before, lr, beta1, beta2, eps, decay, False)
-            part.store()
-            continue
-        w, m, v = part.slots
-        g = part.grad.add(w, alpha=decay) if decay else part.grad
-        move_(w, m, v, g, part.rate, beta1, beta2, eps, step, bias, form)
+    part = touched(blocks, rows, grad, scale, rate, "weight", "mean", "square")
+    before = steps_before(form, part, beta1, beta2, power1, power2)
+    if before is not None:
+        adam_(part, before, lr, beta1, beta2, eps, decay, False)
         part.store()
+        return
+    w, m, v = part.slots
+    g = part.grad.add(w, alpha=decay) if decay else part.grad
+    move_(w, m, v, g, part.rate, beta1, beta2, eps, step, bias, form)
+    part.store()
 
 
 def move_(

@@ -28,18 +28,18 @@ def rows_adamw(
     form: str,
 ) -> None:
     step, bias = lr / (1 - power1), sqrt(1 - power2)
-    for part in touched(blocks, rows, grad, scale, rate, "weight", "mean", "square"):
-        before = steps_before(form, part, beta1, beta2, power1, power2)
-        if before is not None:
-            adam_(part, before, lr, beta1, beta2, eps, decay, True)
-            part.store()
-            continue
-        w, m, v = part.slots
-        if form == "tensorflow":
-            w.mul_(1 - decay)
-        elif part.rate is None:
-            w.mul_(1 - lr * decay)
-        else:
-            w.mul_(1 - part.rate * (lr * decay))
-        move_(w, m, v, part.grad, part.rate, beta1, beta2, eps, step, bias, form)
+    part = touched(blocks, rows, grad, scale, rate, "weight", "mean", "square")
+    before = steps_before(form, part, beta1, beta2, power1, power2)
+    if before is not None:
+        adam_(part, before, lr, beta1, beta2, eps, decay, True)
         part.store()
+        return
+    w, m, v = part.slots
+    if form == "tensorflow":
+        w.mul_(1 - decay)
+    elif part.rate is None:
+        w.mul_(1 - lr * decay)
+    else:
+        w.mul_(1 - part.rate * (lr * decay))
+    move_(w, m, v, part.grad, part.rate, beta1, beta2, eps, step, bias, form)
+    part.store()

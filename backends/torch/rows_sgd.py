@@ -17,11 +17,11 @@ def rows_sgd(
     lr: float,
     decay: float,
 ) -> None:
-    for part in touched(blocks, rows, grad, scale, rate, "weight"):
-        (w,) = part.slots
-        g = part.grad.add(w, alpha=decay) if decay else part.grad
-        if part.rate is None:
-            w.add_(g, alpha=-lr)
-        else:
-            w.addcmul_(g, part.rate, value=-lr)
-        part.store()
+    part = touched(blocks, rows, grad, scale, rate, "weight")
+    (w,) = part.slots
+    g = part.grad.add(w, alpha=decay) if decay else part.grad
+    if part.rate is None:
+        w.add_(g, alpha=-lr)
+    else:
+        w.addcmul_(g, part.rate, value=-lr)
+    part.store()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from backends.torch.parts import parts, pick
@@ -12,20 +12,35 @@ from recis_core.blocks import Blocks
 
 
 @dataclass(frozen=True)
-class Touched:
-    """The touched rows of one block: `slots` copied out in float32, the scaled gradient (possibly
-    the caller's own: not to be written), and `rate` [n, 1] where rows have rates of their own."""
+class Place:
+    """Where some touched rows lie: a block, lines in it, which of the touched rows (None: all)."""
 
-    views: tuple[Tensor, ...]
+    block: int
     lines: Tensor
+    chosen: Tensor | None
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The touched rows in the order the caller named them: `slots` copied out in float32, the
+    scaled gradient (possibly the caller's own: not to be written), `rate` [n, 1] or None.
+
+    One array for all blocks: eager kernels round the tail of an array otherwise than its body, so
+    an array a block would make results depend on which row an id was given.
+    """
+
+    views: tuple[list[Tensor], ...]
+    places: tuple[Place, ...]
     slots: tuple[Tensor, ...]
     grad: Tensor
     rate: Tensor | None
 
     def store(self) -> None:
-        """Write `slots`, changed in place, back to the block."""
-        for view, slot in zip(self.views, self.slots, strict=True):
-            view.index_copy_(0, self.lines, slot.to(view.dtype))
+        """Write `slots`, changed in place, back to the blocks."""
+        for views, slot in zip(self.views, self.slots, strict=True):
+            for at in self.places:
+                view = views[at.block]
+                view.index_copy_(0, at.lines, pick(slot, at.chosen).to(view.dtype))
 
 
 def touched(
@@ -35,18 +50,35 @@ def touched(
     scale: Tensor | None,
     rate: Tensor | None,
     *slots: str,
-) -> Iterator[Touched]:
-    """The touched rows, block by block."""
-    views = [blocks.views(slot) for slot in slots]
-    for block, lines, chosen in parts(blocks, rows):
-        own = tuple(v[block] for v in views)
-        g = pick(grad, chosen).float()
-        if scale is not None:
-            g = g * scale.float()
-        yield Touched(
-            own,
-            lines,
-            tuple(view.index_select(0, lines).float() for view in own),
-            g,
-            None if rate is None else pick(rate, chosen).float()[:, None],
-        )
+) -> Touched:
+    """Copy the slots of rows that are not -1 out of the blocks."""
+    if len(rows) and bool((rows < 0).any()):
+        present = (rows >= 0).nonzero().flatten()
+        rows, grad = rows.index_select(0, present), grad.index_select(0, present)
+        rate = None if rate is None else rate.index_select(0, present)
+    views = tuple(blocks.views(slot) for slot in slots)
+    places = tuple(Place(*part) for part in parts(blocks, rows))
+    g = grad.float()
+    if scale is not None:
+        g = g * scale.float()
+    return Touched(
+        views,
+        places,
+        tuple(
+            _copy(own, places, len(rows), blocks.dim(s))
+            for own, s in zip(views, slots, strict=True)
+        ),
+        g,
+        None if rate is None else rate.float()[:, None],
+    )
+
+
+def _copy(views: list[Tensor], places: tuple[Place, ...], rows: int, dim: int) -> Tensor:
+    if len(places) == 1 and places[0].chosen is None:
+        return views[places[0].block].index_select(0, places[0].lines).float()
+    device = places[0].lines.device if places else None
+    out = torch.empty(rows, dim, device=device)
+    for at in places:
+        found = views[at.block].index_select(0, at.lines).float()
+        out = found if at.chosen is None else out.index_copy_(0, at.chosen, found)
+    return out

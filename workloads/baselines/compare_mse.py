@@ -51,9 +51,7 @@ def engine_step(folder: Path, size: str, backend: str) -> Callable[[], Any]:
 def plain_step(folder: Path, size: str) -> Callable[[], Any]:
     defaults = workload.defaults(size)
     config = workload.config(size)
-    return PlainTrainer(
-        config, folder, defaults.batch_size, defaults.lr, defaults.dense_lr
-    ).step
+    return PlainTrainer(config, folder, defaults.batch_size, defaults.lr, defaults.dense_lr).step
 
 
 def interleaved(
@@ -98,7 +96,10 @@ def main() -> None:
     rates = {name: batch / statistics.median(values) for name, values in seconds.items()}
     for name, rate in rates.items():
         spread = [round(batch / s) for s in seconds[name]]
-        print(f"{name}: {rate:,.0f} rows/s (turns {min(spread):,} to {max(spread):,})", file=sys.stderr)
+        print(
+            f"{name}: {rate:,.0f} rows/s (turns {min(spread):,} to {max(spread):,})",
+            file=sys.stderr,
+        )
     ratio = rates[chosen.backend] / rates["plain torch"]
     print(f"ratio {ratio:.2f}", file=sys.stderr)
     print(json.dumps({"rows_per_s": rates, "ratio": ratio, "seconds": seconds}))

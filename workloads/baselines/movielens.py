@@ -121,7 +121,7 @@ def deepfm(table: pa.Table, split: Split, kernels: Kernels, seed: int) -> tuple[
 
 
 def logistic(table: pa.Table, split: Split) -> tuple[float, float]:
-    """Held-out AUC of one-hot (user, item) logistic regression, and C the validation split chose."""
+    """Held-out AUC of one-hot logistic regression, and the C that the validation split chose."""
     label = table["label"].to_numpy()
     places, width = [], 0
     for name in ("user_id", "item_id"):
