@@ -44,9 +44,7 @@ def test_sources_compile(name: str, tmp_path: Path) -> None:
         for macros in source.variants:
             defined = [f"-D{key}={value}" for key, value in macros.items()]
             command = ["nvcc", "--ptx", "-arch=sm_90", "-std=c++17", *defined, str(file)]
-            made = subprocess.run(
-                [*command, "-o", "/dev/null"], capture_output=True, text=True
-            )
+            made = subprocess.run([*command, "-o", "/dev/null"], capture_output=True, text=True)
             assert made.returncode == 0, f"{source.name} with {dict(macros)}:\n{made.stderr}"
 
 

@@ -1,6 +1,6 @@
 """CUDA text every source begins with: types, dtypes by code, rows of blocks, wide accesses.
 
-No header is included, so NVRTC needs no toolkit beside it.
+NVRTC is given no header to find, so it needs no toolkit beside it.
 """
 
 DEVICE = r"""
@@ -11,6 +11,8 @@ typedef int int32_t;
 typedef unsigned int uint32_t;
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
+#else
+#include <cstdint>
 #endif
 typedef long long i64;
 typedef unsigned long long u64;

@@ -10,6 +10,5 @@ from pathlib import Path
 def hashes() -> str:
     """The header without its includes: device.py has the types."""
     text = (Path(__file__).parent.parent / "cuda" / "hash.cuh").read_text()
-    return "".join(line for line in text.splitlines(True) if not line.startswith("#include")).replace(
-        "#pragma once", ""
-    )
+    lines = text.splitlines(True)
+    return "".join(line for line in lines if not line.startswith(("#include", "#pragma once")))

@@ -1,4 +1,7 @@
-"""Sources of kernels, compiled by CuPy, and the queue of one call that launches them."""
+"""Sources of kernels, compiled by CuPy, and the queue of one call that launches them.
+
+CuPy is imported when first used, so that the sources can be read and compiled without it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self
 
-import cupy
 import torch
 from torch import Tensor
 
@@ -38,14 +41,19 @@ class Source:
 
 
 @cache
-def module(source: Source, macros: tuple[tuple[str, Any], ...]) -> cupy.RawModule:
+def cupy() -> Any:
+    return import_module("cupy")
+
+
+@cache
+def module(source: Source, macros: tuple[tuple[str, Any], ...]) -> Any:
     defined = (f"-D{name}={value}" for name, value in macros)
-    return cupy.RawModule(code=source.text, options=("-std=c++17", *defined))
+    return cupy().RawModule(code=source.text, options=("-std=c++17", *defined))
 
 
 @cache
 def kernel(source: Source, name: str, device: int, macros: tuple[tuple[str, Any], ...]) -> Any:
-    """A kernel of `source`; CuPy compiles it here, before any stream may be capturing."""
+    """A kernel of `source`, compiled when first asked for: not while a stream is capturing."""
     return module(source, macros).get_function(name)
 
 
@@ -60,9 +68,9 @@ class Borrowed:
 
 
 @cache
-def stream_of(pointer: int, device: int) -> cupy.cuda.Stream:
-    with cupy.cuda.Device(device):
-        return cupy.cuda.Stream.from_external(Borrowed(pointer))
+def stream_of(pointer: int, device: int) -> Any:
+    with cupy().cuda.Device(device):
+        return cupy().cuda.Stream.from_external(Borrowed(pointer))
 
 
 class Queue:
@@ -77,7 +85,7 @@ class Queue:
         self.exits = ExitStack()
         if self.elsewhere:
             self.exits.enter_context(torch.cuda.device(self.device))
-            self.exits.enter_context(cupy.cuda.Device(self.device))
+            self.exits.enter_context(cupy().cuda.Device(self.device))
         pointer = torch.cuda.current_stream(self.device).cuda_stream
         self.stream = stream_of(pointer, self.device)
         self.exits.enter_context(self.stream)
@@ -104,9 +112,8 @@ class Queue:
 
     def clear(self, tensor: Tensor, byte: int = 0) -> None:
         if tensor.numel():
-            cupy.cuda.runtime.memsetAsync(
-                tensor.data_ptr(), byte, tensor.nbytes, self.stream.ptr
-            )
+            memset = cupy().cuda.runtime.memsetAsync
+            memset(tensor.data_ptr(), byte, tensor.nbytes, self.stream.ptr)
 
     def scratch(self, *sizes: int) -> list[Tensor]:
         """Pieces of `sizes` bytes each, aligned to 256, of one tensor from torch's allocator."""
@@ -118,9 +125,12 @@ class Queue:
 
 
 def word(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    return 0 if value is None else value
+    # Numbers first: most arguments are, and asking whether one is a Tensor is slower.
+    if type(value) is int or type(value) is float:
+        return value
+    if value is None:
+        return 0
+    return value.data_ptr() if isinstance(value, Tensor) else value
 
 
 def code(tensor: Tensor | None) -> int:

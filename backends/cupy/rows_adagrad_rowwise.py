@@ -15,10 +15,11 @@ SOURCE = Source(
 KERNEL rowwise(const u64* pointers, i64 stride, i64 log2_rows, const void* rows, i64 rows_code,
                const void* grad_data, i64 grad_code, const double* scaled, const void* rate_data,
                i64 rate_code, i64 n, i64 dim, i64 weight_offset, i64 sum_offset, i64 weight_code,
-               i64 width, double lr, double eps, double decay_) {
+               i64 log2_width, double lr, double eps, double decay_) {
     Rows blocks{pointers, stride, log2_rows};
     Floats grad(grad_data, grad_code), rate(rate_data, rate_code);
-    i64 i = THIS_THREAD / width, lane = threadIdx.x % width;
+    i64 width = i64(1) << log2_width;
+    i64 i = THIS_THREAD >> log2_width, lane = threadIdx.x & (width - 1);
     float scale = scaled ? float(*scaled) : 1.f, decay = float(decay_);
     i64 row = i < n ? Index(rows, rows_code)[i] : -1;
     char* base = row < 0 ? nullptr : blocks[row];
@@ -61,9 +62,10 @@ def rows_adagrad_rowwise(
     if n == 0 or dim == 0:
         return
     offsets, weight = slots_of(blocks, "weight", "row_sum")
-    width = min(32, 1 << (dim - 1).bit_length())
+    log2_width = min(5, (dim - 1).bit_length())
     with Queue(rows.device) as queue:
         queue.launch(
-            SOURCE, "rowwise", blocks_for(n * width), *touched(blocks, rows, grad, scale, rate),
-            *offsets, weight, width, float(lr), float(eps), float(decay),
+            SOURCE, "rowwise", blocks_for(n << log2_width),
+            *touched(blocks, rows, grad, scale, rate),
+            *offsets, weight, log2_width, float(lr), float(eps), float(decay),
         )  # fmt: skip

@@ -37,6 +37,7 @@ def rows_adamw(
     form: str,
 ) -> None:
     plain = form == "tensorflow"
-    scalars = (*moments(lr, beta1, beta2, eps, power1, power2, form), decay if plain else lr * decay)
+    decay = decay if plain else lr * decay
+    scalars = (*moments(lr, beta1, beta2, eps, power1, power2, form), decay)
     source = PLAIN if plain else RATED
     update(source, blocks, rows, grad, scale, rate, ("weight", "mean", "square"), scalars)

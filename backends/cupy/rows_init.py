@@ -35,7 +35,8 @@ INLINE float drawn(u64 base, i64 column, i64 kind, double a, double b, double sp
     if (kind == 1) return float(a + span * unit(mix64(base + step)));
     double z = gaussian(mix64(base + step));
     if (kind == 3) {
-        for (int r = 1; r < REDRAWS && fabs(z) > 2; ++r) z = gaussian(mix64(base + step + r * redraw));
+        for (int r = 1; r < REDRAWS && fabs(z) > 2; ++r)
+            z = gaussian(mix64(base + step + r * redraw));
         if (fabs(z) > 2) z = 0;
     }
     return float(a + b * z);
@@ -49,10 +50,11 @@ INLINE void fill(char* base, i64 lane, i64 lanes, i64 offset, i64 dim, i64 dtype
 // kind -1: the weight is left alone.
 KERNEL init(const u64* pointers, i64 stride, i64 log2_rows, const void* rows, i64 rows_code,
             const u8* fresh, const void* tables, i64 tables_code, const i64* ids, const i64* salts,
-            i64 n, i64 lanes, u64 seed, i64 kind, double a, double b, double span, i64 offset,
+            i64 n, i64 log2_lanes, u64 seed, i64 kind, double a, double b, double span, i64 offset,
             i64 dim, i64 dtype, i64 o0, i64 n0, i64 d0, double f0, i64 o1, i64 n1, i64 d1,
             double f1, i64 o2, i64 n2, i64 d2, double f2) {
-    i64 i = THIS_THREAD / lanes, lane = threadIdx.x % lanes;
+    i64 lanes = i64(1) << log2_lanes;
+    i64 i = THIS_THREAD >> log2_lanes, lane = threadIdx.x & (lanes - 1);
     if (i >= n || !fresh[i]) return;
     i64 row = Index(rows, rows_code)[i];
     if (row < 0) return;
@@ -95,7 +97,7 @@ def rows_init(
     weight = blocks.slots["weight"]
     others = [described(slot) for slot in blocks.slots.values() if slot is not weight]
     others += [(0, 0, 0, 0.0)] * (-len(others) % FILLS if others else FILLS)
-    lanes = min(32, 1 << (max(weight.dim, 1) - 1).bit_length())
+    log2_lanes = min(5, (max(weight.dim, 1) - 1).bit_length())
     # a, b and the difference of the rounded ends are rounded to float32, as declared.
     numbers = (float(np.float32(a)), float(np.float32(b)), span_of(a, b))
     seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
@@ -103,9 +105,9 @@ def rows_init(
         for at in range(0, len(others), FILLS):
             chosen = KINDS.index(kind) if at == 0 else -1
             queue.launch(
-                SOURCE, "init", blocks_for(n * lanes),
+                SOURCE, "init", blocks_for(n << log2_lanes),
                 blocks.pointers, blocks.stride, blocks.log2_rows, rows, code(rows), fresh,
-                tables, code(tables), ids, salts, n, lanes, seed, chosen, *numbers,
+                tables, code(tables), ids, salts, n, log2_lanes, seed, chosen, *numbers,
                 *described(weight)[:3],
                 *(word for slot in others[at : at + FILLS] for word in slot),
             )  # fmt: skip
