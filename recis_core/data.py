@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from recis_core.types import index_dtype
 
 
 @dataclass(frozen=True)
@@ -67,5 +70,14 @@ class Batch:
         if isinstance(column, Ragged):
             return column
         rows, width = column.shape
-        offsets = torch.arange(0, (rows + 1) * width, width, dtype=torch.int32).to(column.device)
-        return Ragged(column.reshape(-1), offsets[: rows + 1])
+        return Ragged(column.reshape(-1), even_offsets(rows, width, column.device))
+
+
+@lru_cache(maxsize=64)
+def even_offsets(rows: int, width: int, device: torch.device) -> Tensor:
+    """Offsets of `rows` segments of `width` values each; shared, so not to be written to.
+
+    Kept, because a wide model asks for the same ones a hundred times a step.
+    """
+    dtype = getattr(torch, index_dtype(rows * width))
+    return (torch.arange(rows + 1, dtype=dtype) * width).to(device)

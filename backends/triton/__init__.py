@@ -16,7 +16,7 @@ DEVICES = ("cpu", "cuda")
 def absent(device: str) -> str | None:
     """Why this backend cannot run on `device`, or None if it can."""
     if find_spec("triton") is None:
-        return "triton is not installed; it comes with: pip install recis-suite[triton]"
+        return "triton is not installed; it comes with: pip install -e '.[triton]'"
     from triton import knobs
 
     interpreted = knobs.runtime.interpret

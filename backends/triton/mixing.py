@@ -44,6 +44,4 @@ def owner_of(hashed, world):
     small = SLICES // world
     more = SLICES - small * world
     wide = more * (small + 1)
-    return tl.where(
-        part < wide, part // (small + 1), more + (part - wide) // tl.maximum(small, 1)
-    )
+    return tl.where(part < wide, part // (small + 1), more + (part - wide) // tl.maximum(small, 1))

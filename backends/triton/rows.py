@@ -26,7 +26,12 @@ def addresses_of(pointers, shift, stride, rows, present):
 @triton.jit
 def slot_of(address, offset, DTYPE: tl.constexpr):
     """Pointers to the first element of a slot in each line; slots are aligned to 16 bytes."""
-    return tl.multiple_of((address + offset).to(tl.pointer_type(DTYPE)), 16)
+    first = (address + offset).to(tl.pointer_type(DTYPE))
+    if len(address.shape) == 2:
+        first = tl.multiple_of(first, (16, 16))
+    else:
+        first = tl.multiple_of(first, 16)
+    return first
 
 
 @triton.jit

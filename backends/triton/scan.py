@@ -11,17 +11,21 @@ from backends.triton.launch import launch
 BLOCK = 8192
 
 
-@triton.jit(do_not_specialize=["n"])
-def _scan(counts, out, n, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["n", "scale", "step"])
+def _scan(counts, out, n, scale, step, BLOCK: tl.constexpr):
     total = tl.full([], 0, tl.int64)
     for at in range(0, n, BLOCK):
         i = at + tl.arange(0, BLOCK)
         own = tl.load(counts + i, mask=i < n, other=0).to(tl.int64)
-        tl.store(out + i, total + tl.cumsum(own) - own, mask=i < n)
+        before = total + tl.cumsum(own) - own
+        tl.store(out + i, before * scale + i * step, mask=i < n)
         total += tl.sum(own)
-    tl.store(out + n, total)
+    tl.store(out + n, total * scale + n * step)
 
 
-def exclusive_sums(counts: Tensor, out: Tensor) -> None:
-    """out[k] = sum of counts below k, int64, for k up to and including len(counts)."""
-    launch(_scan, 1, counts, out, len(counts), warps=16, BLOCK=BLOCK)
+def exclusive_sums(counts: Tensor, out: Tensor, scale: int = 1, step: int = 0) -> None:
+    """out[k] = scale · (sum of counts below k) + step · k, for k up to and including len(counts).
+
+    out is int64 [len(counts) + 1].
+    """
+    launch(_scan, 1, counts, out, len(counts), scale, step, warps=16, BLOCK=BLOCK)

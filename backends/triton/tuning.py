@@ -25,7 +25,8 @@ class Choice(NamedTuple):
 
 SPACE: dict[str, tuple[Choice, ...]] = {
     "copy": (Choice(2048, 4), Choice(1024, 2), Choice(4096, 4), Choice(4096, 8)),
-    "update": (Choice(1024, 4), Choice(512, 2), Choice(2048, 4), Choice(2048, 8)),
+    "update": (Choice(2048, 4), Choice(1024, 4), Choice(512, 2), Choice(2048, 8)),
+    "draw": (Choice(1024, 4), Choice(512, 2), Choice(2048, 4), Choice(2048, 8)),
     "segment": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(256, 1)),
 }
 
