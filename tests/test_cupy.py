@@ -55,4 +55,4 @@ def test_every_op_without_a_default_is_there() -> None:
 
 def test_absent_names_what_brings_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends.cupy, "find_spec", lambda name: None)
-    assert "recis-suite[cupy]" in (backends.cupy.absent("cuda") or "")
+    assert "-e '.[cupy]'" in (backends.cupy.absent("cuda") or "")

@@ -18,7 +18,7 @@ def absent(device: str) -> str | None:
     """Why this backend cannot run on `device`, or None if it can."""
     # Not by importing: the package that `cupy` names may be for another CUDA, and then says so.
     if find_spec("cupy") is None:
-        return "cupy is not installed; it comes with: pip install 'recis-suite[cupy]'"
+        return "cupy is not installed; it comes with: pip install -e '.[cupy]'"
     try:
         import cupy  # noqa: F401
     except ImportError as error:
