@@ -176,8 +176,8 @@ def test_a_step_trains(tmp_path: Path, name: str, kernels: Kernels) -> None:
 def test_deepfm_is_its_formula() -> None:
     found: Any = workloads.find("criteo").model("text")
     model = DeepFm(found.features, found.columns, found.task, hidden=(4,))
-    nn.init.zeros_(model.mlp[-1].weight)
-    nn.init.zeros_(model.mlp[-1].bias)
+    for parameter in model.mlp[-1].parameters():
+        nn.init.zeros_(parameter)
     rng = np.random.default_rng(0)
     leaves = {f.name: rng.standard_normal((3, f.table.dim)) for f in model.features}
     x = list(leaves.values())
@@ -189,8 +189,8 @@ def test_deepfm_is_its_formula() -> None:
 
 
 def test_deepfm_needs_one_dim() -> None:
-    features = [*workloads.find("criteo").model("text").features[:1],  # pyright: ignore
-                *workloads.find("movielens").model("100k").features[:1]]  # pyright: ignore # fmt: skip
-    task: Any = workloads.find("criteo").model("text").task
+    narrow: Any = workloads.find("criteo").model("text")
+    wide: Any = workloads.find("movielens").model("100k")
+    features = [narrow.features[0], wide.features[0]]
     with pytest.raises(ValueError, match=r"need one dim, but have \[8, 32\]"):
-        DeepFm(features, [], task, hidden=(4,))
+        DeepFm(features, [], narrow.task, hidden=(4,))

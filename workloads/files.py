@@ -13,8 +13,8 @@ FORMATS = {"parquet": ".parquet", "orc": ".orc", "arrow": ".arrow"}
 
 
 class Sink(Protocol):
-    def write(self, table_or_batch: pa.Table) -> None:
-        """Append the table as one row group, stripe or record batch."""
+    def write(self, table: pa.Table, /) -> None:
+        """Append `table` as one row group, stripe or record batch."""
         ...
 
 

@@ -187,11 +187,11 @@ class MovieLens:
         self.config(size)
         return Defaults(
             batch_size=1024,
-            epochs=15,
+            epochs=20,
             rule="adamw",
-            lr=4e-3,
-            dense_lr=2e-3,
-            decay=0.3,
+            lr=2e-3,
+            dense_lr=1e-3,
+            decay=1.0,
             dense_decay=1e-2,
         )
 

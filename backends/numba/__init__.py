@@ -1,9 +1,10 @@
 """Fast kernels for the CPU, compiled by Numba when first called and kept on disk.
 
-Threads: as many as torch uses, counted at each call (`torch.set_num_threads`). They are the
-package's own (see `threads`), not a threading layer of Numba's, so ops may be called from any
-thread, several at a time, a reader's prefetch thread included. Small inputs run in the calling
-thread. Results do not depend on the number of threads, bit by bit, nor on how work was shared.
+Threads: as many as torch uses, counted at each call (`torch.set_num_threads`). They are those of
+torch's own ops (see `threads`), not a threading layer of Numba's, so ops may be called from any
+thread, several at a time, a reader's prefetch thread included. Small inputs, and all inputs in a
+forked child, run in the calling thread. Results do not depend on the number of threads, bit by
+bit, nor on how work was shared.
 
 Bits: values are computed in float32 (sums of squares and ranks in float64) without fast-math, so
 NaN and inf go through as declared; float16 and bfloat16 round to nearest even on store.

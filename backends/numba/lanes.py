@@ -29,6 +29,7 @@ WIDTH = 16
 FORMS = {torch.float32: np.float32(0), torch.float16: np.int16(0), torch.bfloat16: np.uint16(0)}
 
 _FLOAT, _HALF, _WORD = ir.FloatType(), ir.HalfType(), ir.IntType(64)
+_DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
 _BITS = {32: ir.IntType(32), 16: ir.IntType(16)}
 
 
@@ -39,13 +40,26 @@ class Lanes(types.Type):
         super().__init__(name="Lanes")
 
 
-lanes = Lanes()
+class Doubles(types.Type):
+    """WIDTH float64, to sum squares in."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Doubles")
+
+
+lanes, doubles = Lanes(), Doubles()
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.VectorType(_FLOAT, WIDTH))
+
+
+@register_model(Doubles)
+class _DoublesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _DOUBLES)
 
 
 def form_of(tensor: Tensor | None) -> Any:
@@ -125,6 +139,18 @@ def load(context, address, left, form):
         return _decode(b, raw, form, WIDTH)
 
     return lanes(types.int64, types.int64, form), emit
+
+
+@intrinsic
+def load_all(context, address, form):
+    """WIDTH lanes from `address`."""
+
+    def emit(cg, b, sig, args):
+        kind = _stored(form)
+        at = _pointer(b, args[0], ir.VectorType(kind, WIDTH))
+        return _decode(b, b.load(at, align=2), form, WIDTH)
+
+    return lanes(types.int64, form), emit
 
 
 @intrinsic
@@ -219,24 +245,57 @@ def root(context, a):
     return lanes(lanes), emit
 
 
+def _sum(b: ir.IRBuilder, value: Any) -> Any:
+    half = WIDTH
+    while half > 1:
+        half //= 2
+        picks = [
+            ir.Constant(ir.VectorType(_BITS[32], half), [*range(k, k + half)]) for k in (0, half)
+        ]
+        low, high = (b.shuffle_vector(value, value, pick) for pick in picks)
+        value = b.fadd(low, high)
+    return b.extract_element(value, _BITS[32](0))
+
+
 @intrinsic
 def total(context, a):
     """Sum of the lanes, float64, in one fixed order: halves onto each other."""
 
     def emit(cg, b, sig, args):
-        value = b.fpext(args[0], ir.VectorType(ir.DoubleType(), WIDTH))
-        half = WIDTH
-        while half > 1:
-            half //= 2
-            picks = [
-                ir.Constant(ir.VectorType(_BITS[32], half), [*range(k, k + half)])
-                for k in (0, half)
-            ]
-            low, high = (b.shuffle_vector(value, value, pick) for pick in picks)
-            value = b.fadd(low, high)
-        return b.extract_element(value, _BITS[32](0))
+        return _sum(b, b.fpext(args[0], _DOUBLES))
 
     return types.float64(lanes), emit
+
+
+@intrinsic
+def squared(context, a):
+    """The square of each lane, in float64."""
+
+    def emit(cg, b, sig, args):
+        value = b.fpext(args[0], _DOUBLES)
+        return b.fmul(value, value)
+
+    return doubles(lanes), emit
+
+
+@intrinsic
+def add(context, a, more):
+    """Sums of float64 lanes."""
+
+    def emit(cg, b, sig, args):
+        return b.fadd(*args)
+
+    return doubles(doubles, doubles), emit
+
+
+@intrinsic
+def sum_of(context, a):
+    """Sum of float64 lanes, in the order of `total`."""
+
+    def emit(cg, b, sig, args):
+        return _sum(b, args[0])
+
+    return types.float64(doubles), emit
 
 
 @intrinsic

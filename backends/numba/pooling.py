@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import address_of, form_of, load, put, scalar, spread, store, width_of
+from backends.numba.lanes import (
+    address_of,
+    form_of,
+    load,
+    load_all,
+    put,
+    scalar,
+    spread,
+    store,
+    width_of,
+)
 from backends.numba.memory import prefetch, row_at
 from backends.numba.threads import inlined, kernel, share
 
@@ -19,9 +29,9 @@ AHEAD = 4096
 def weight_of(k, named, weights, weight_form, factors, factor_form):
     """The factor of value k, which names row `named`: its weight, the row's factor, or both."""
     w = np.float32(1)
-    if weights != 0:
+    if weights is not None:
         w = scalar(weights, k, weight_form)
-    if factors != 0:
+    if factors is not None:
         w *= scalar(factors, named, factor_form)
     return w
 
@@ -29,13 +39,22 @@ def weight_of(k, named, weights, weight_form, factors, factor_form):
 @inlined
 def inverse_weight(first, stop, weights, weight_form):
     """1 / the sum of a segment's weights; 0 where that is 0."""
-    whole = 0.0
-    if weights == 0:
-        whole = float(stop - first)
+    sum_of_weights = 0.0
+    if weights is None:
+        sum_of_weights = float(stop - first)
     else:
         for k in range(first, stop):
-            whole += scalar(weights, k, weight_form)
-    return np.float32(1 / whole) if whole > 0 else np.float32(0)
+            sum_of_weights += scalar(weights, k, weight_form)
+    return np.float32(1 / sum_of_weights) if sum_of_weights > 0 else np.float32(0)
+
+
+@inlined
+def place_of(named, pointers, log2_rows, stride, rows):
+    """Address of the row that `named` names; 0 where there is none."""
+    if rows is None:
+        return pointers[0] + named * stride
+    row = rows[named]
+    return row_at(pointers, row, log2_rows, stride) if row >= 0 else 0
 
 
 @kernel
@@ -62,53 +81,54 @@ def pool(
 
     `rows` None: `index` names the rows themselves. Columns go in fours of lanes that stay in
     registers while a segment's rows pass by, in their order whatever the number of threads.
+    What is None is compiled away, a factor of 1 too.
     """
     size = width_of(form)
-    last = np.int64(offsets[end])
-    base = pointers[0] if len(pointers) else 0
-    plain = weights == 0 and factors == 0
+    far = np.int64(offsets[end]) - ahead
+    first = np.int64(offsets[begin])
     for s in range(begin, end):
-        first, stop = np.int64(offsets[s]), np.int64(offsets[s + 1])
+        stop = np.int64(offsets[s + 1])
         mean = np.float32(1)
-        if scale != 0:
+        if scale is not None:
             mean = inverse_weight(first, stop, weights, weight_form)
             put(scale, s, mean, np.float32(0))
         factor = spread(mean)
         column = 0
         while column < dim:
             left = dim - column
+            at = column * size
+            to = out + s * dim * size + at
             a = b = c = d = spread(np.float32(0))
             for k in range(first, stop):
-                if column == 0 and k + ahead < last:
-                    soon = index[k + ahead]
-                    if rows is None:
-                        prefetch(base + soon * stride, dim * size)
-                    elif rows[soon] >= 0:
-                        prefetch(row_at(pointers, rows[soon], log2_rows, stride), dim * size)
+                if column == 0 and k < far:
+                    soon = place_of(index[k + ahead], pointers, log2_rows, stride, rows)
+                    prefetch(soon, dim * size)
                 named = index[k]
-                if rows is None:
-                    at = base + named * stride + column * size
-                else:
-                    if rows[named] < 0:
-                        continue
-                    at = row_at(pointers, rows[named], log2_rows, stride) + column * size
-                if plain and left <= 48:
-                    a = a + load(at, left, form)
+                row = place_of(named, pointers, log2_rows, stride, rows)
+                if rows is not None and row == 0:
                     continue
                 w = spread(weight_of(k, named, weights, weight_form, factors, factor_form))
-                a = a + w * load(at, left, form)
-                if left > 48:
-                    b = b + w * load(at + 16 * size, left - 16, form)
-                    c = c + w * load(at + 32 * size, left - 32, form)
-                    d = d + w * load(at + 48 * size, left - 48, form)
-            to = out + (s * dim + column) * size
+                if left >= 64:
+                    a = a + w * load_all(row + at, form)
+                    b = b + w * load_all(row + at + 16 * size, form)
+                    c = c + w * load_all(row + at + 32 * size, form)
+                    d = d + w * load_all(row + at + 48 * size, form)
+                elif left >= 16:
+                    a = a + w * load_all(row + at, form)
+                else:
+                    a = a + w * load(row + at, left, form)
             store(to, left, a * factor, form)
-            if left > 48:
+            if left >= 64:
                 store(to + 16 * size, left - 16, b * factor, form)
                 store(to + 32 * size, left - 32, c * factor, form)
                 store(to + 48 * size, left - 48, d * factor, form)
                 column += 48
             column += 16
+        first = stop
+
+
+def place_or_none(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def pool_rows(
@@ -143,14 +163,14 @@ def pool_blocks(
     row_bytes = dim * out.itemsize
     moved = (len(index) + segments) * (row_bytes + 8)
     fixed: tuple[Any, ...] = (
-        address_of(weights),
+        place_or_none(weights),
         form_of(weights),
-        address_of(factors),
+        place_or_none(factors),
         form_of(factors),
         dim,
         max(4, AHEAD // max(row_bytes, 1)),
         form_of(out),
-        address_of(scale),
+        place_or_none(scale),
         address_of(out),
     )
     share(

@@ -5,33 +5,32 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import form_of, scalar
+from backends.numba.lanes import add, form_of, load, load_all, spread, squared, sum_of, width_of
+from backends.numba.memory import prefetch
 from backends.numba.threads import kernel, share
 
 # Elements summed into one partial sum: fixed, so that the result is too.
 RUN = 1 << 13
-STRANDS = 32
+# How far ahead is asked for, in bytes: the processor itself stops at the end of a page.
+AHEAD = 4096
 
 
 @kernel
 def squares(begin, end, values, n, form, sums):
-    """Runs [begin, end); a run is summed in STRANDS interleaved strands, then those in order."""
-    strand = np.zeros(STRANDS)
+    """Runs [begin, end); the lanes of a run are summed apart, even and odd ones, then together."""
+    size = width_of(form)
     for run in range(begin, end):
-        strand[:] = 0
+        even = odd = squared(spread(np.float32(0)))
         at, stop = run * RUN, min(n, (run + 1) * RUN)
-        while at + STRANDS <= stop:
-            for j in range(STRANDS):
-                x = float(scalar(values, at + j, form))
-                strand[j] += x * x
-            at += STRANDS
-        whole = 0.0
-        for j in range(STRANDS):
-            whole += strand[j]
-        for k in range(at, stop):
-            x = float(scalar(values, k, form))
-            whole += x * x
-        sums[run] = whole
+        while at + 32 <= stop:
+            prefetch(values + at * size + AHEAD, 32 * size)
+            even = add(even, squared(load_all(values + at * size, form)))
+            odd = add(odd, squared(load_all(values + (at + 16) * size, form)))
+            at += 32
+        while at < stop:
+            even = add(even, squared(load(values + at * size, stop - at, form)))
+            at += 16
+        sums[run] = sum_of(add(even, odd))
 
 
 def rows_norm(values: Tensor, norm: Tensor) -> None:

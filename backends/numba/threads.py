@@ -1,25 +1,31 @@
-"""Kernels over ranges, shared among threads of our own.
+"""Kernels over ranges, shared among torch's OpenMP threads.
 
 A kernel is compiled once, takes its range [begin, end) first and runs without the interpreter's
-lock. Threads of a small pool and the calling thread take ranges until none is left, so a busy
-pool delays no one, any thread may call, and Numba's threading layers are not used at all.
+lock. The calling thread and its team take ranges until none is left. The team is the one torch's
+own ops use: after each op its threads wait busily for some milliseconds, so threads of our own
+would find every core taken, whereas these begin at once. Any thread may call, several at a time;
+each has its own team. A forked child runs kernels in the calling thread, as OpenMP's threads are
+not there and it would wait for them. Where torch has no OpenMP, threads are started for a call.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
-from threading import Event, Lock
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from numba import njit
 from numba.core import extending
+
+from backends.numba.team import openmp, together
 
 # `nogil` lets ranges run side by side; without Python's rule for x / 0 loops can be vectorised.
 _compiled: Any = njit(nogil=True, cache=True, error_model="numpy")
@@ -52,33 +58,25 @@ GRAIN = 1 << 19
 # Ranges per thread: enough that a thread that is held up does not hold up the others.
 SHARE = 4
 
-
-@lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads for one process; a forked child has none of its parent's and makes its own."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="numba-kernel")
+# Where the threads are: not in a forked child.
+_PROCESS = os.getpid()
 
 
-class _Job:
-    """A kernel over ranges; whoever runs it takes ranges until none is left."""
+_kernel: Any = None  # of each copy that `_shared` makes its own
 
-    def __init__(self, call: Callable[..., Any], bounds: list[int], args: tuple[Any, ...]) -> None:
-        self.call, self.bounds, self.args = call, bounds, args
-        self.take = count().__next__
-        self.left = len(bounds) - 1
-        self.lock, self.done = Lock(), Event()
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        while (at := self.take()) < len(self.bounds) - 1:
-            try:
-                self.call(self.bounds[at], self.bounds[at + 1], *self.args)
-            except BaseException as error:
-                self.error = error
-            with self.lock:
-                self.left -= 1
-                if not self.left:
-                    self.done.set()
+def _over_ranges(parallel, workers, bounds, *args):
+    return together(_kernel, bounds, parallel, workers, args)
+
+
+@cache
+def _shared(call: Any) -> Any:
+    """The compiled function that runs a kernel over (GOMP_parallel, threads, bounds, *args)."""
+    # A global, not a closure: what Numba keeps of a closure is not found again by a new process.
+    known = {"__name__": __name__, "together": together, "_kernel": call}
+    made = FunctionType(_over_ranges.__code__, known, call.py_func.__name__)
+    made.__qualname__ = f"{call.py_func.__module__}.{call.py_func.__qualname__}"
+    return _compiled(made)
 
 
 def threads() -> int:
@@ -93,23 +91,26 @@ def cuts(n: int, nbytes: int) -> list[int]:
     return [n * k // parts for k in range(parts + 1)] if parts > 1 else [0, n]
 
 
-def run(call: Callable[..., Any], bounds: list[int], *args: Any) -> None:
-    """call(bounds[k], bounds[k + 1], *args) for every k, side by side; returns when all have."""
-    if len(bounds) < 3 or (workers := threads()) < 2:
-        for begin, end in pairwise(bounds):
-            call(begin, end, *args)
-        return
-    job = _Job(call, bounds, args)
-    pool = _pool(os.getpid(), workers - 1)
-    waiting = [pool.submit(job.run) for _ in range(min(workers, len(bounds) - 1) - 1)]
-    job.run()
-    for future in waiting:
-        future.cancel()
-    job.done.wait()
-    if job.error is not None:
-        raise job.error
+def run(call: Any, bounds: Sequence[int] | np.ndarray, *args: Any) -> None:
+    """call(bounds[k], bounds[k + 1], *args) for every k, side by side; returns when all have.
+
+    RuntimeError if any raised.
+    """
+    over, bounds = _shared(call), np.asarray(bounds, np.int64)
+    workers = threads() if len(bounds) > 2 and os.getpid() == _PROCESS else 1
+    parallel = openmp() if workers > 1 else 0
+    if parallel or workers == 1:
+        # Always as many as torch uses: a smaller team would end the threads it leaves out.
+        failed = over(parallel, workers, bounds, *args)
+    else:
+        edges = [(len(bounds) - 1) * k // workers for k in range(workers + 1)]
+        parts = [bounds[a : b + 1] for a, b in pairwise(edges) if a < b]
+        with ThreadPoolExecutor(workers) as pool:
+            failed = sum(pool.map(lambda part: over(0, 1, part, *args), parts))
+    if failed:
+        raise RuntimeError(f"{call.py_func.__name__}: {failed} ranges failed")
 
 
-def share(call: Callable[..., Any], n: int, nbytes: int, *args: Any) -> None:
+def share(call: Any, n: int, nbytes: int, *args: Any) -> None:
     """A kernel over [0, n), side by side if it moves enough bytes."""
     run(call, cuts(n, nbytes), *args)

@@ -1,0 +1,160 @@
+"""The whole GPU run on a machine without network, in ten minutes: build, conformance, anchors.
+
+    python3 -m reports.gpu_run reports/results/h100 [BACKEND …]
+
+writes `conformance.jsonl` (a record for each op of each GPU backend) and `anchors.jsonl` (a record
+for each case of roofline/anchors.py, with its share of the copy roof measured in the same run).
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import backends
+from backends.conformance import examine
+from recis_core.kernels import Kernels, find_op
+from reports.records import append
+from roofline.anchors import Anchor, every, share
+from roofline.processor import describe
+from roofline.record import Record, versions
+
+DEVICE = torch.device("cuda")
+LIMIT = 540.0  # seconds; what does not fit is left out, and said
+SAMPLES, WARM = 15, 3
+SPIN = 400_000  # cycles the device is kept busy while a call is launched: its time is the device's
+
+
+def present() -> list[str]:
+    """Backends that run on this GPU, the reference last left out."""
+    return [
+        b.name for b in backends.shipped() if b.absent(DEVICE) is None and b.name != "reference"
+    ]
+
+
+def build() -> None:
+    from backends.cuda.build import SOURCES, library
+    from backends.cuda.call import architecture_of
+
+    names = [source.stem for source in sorted(SOURCES.glob("*.cu"))]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: library(name, (architecture_of(DEVICE),)), names))
+
+
+def seconds(call: Callable[[], Any], cold: torch.Tensor) -> tuple[float, ...]:
+    """Device times of single calls, L2 flushed before each."""
+    for _ in range(WARM):
+        call()
+    found = []
+    for _ in range(SAMPLES):
+        cold.fill_(1)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(SPIN)
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        found.append(start.elapsed_time(end) / 1e3)
+    return tuple(found)
+
+
+def record(k: Kernels, op: str, case: str, status: str, **more: Any) -> Record:
+    name, host = torch.cuda.get_device_name(DEVICE), describe()
+    return Record(
+        op=op,
+        op_version=find_op(op).version,
+        case=case,
+        asked=k.name,
+        run=k.origins[op],
+        status=status,
+        device={"name": name, "kind": "cuda", "host": host.name, "cores": host.cores},
+        threads=torch.get_num_threads(),
+        versions={**versions(), "cuda": str(torch.version.cuda)},
+        seed=0,
+        trusted="reference",
+        **more,
+    )
+
+
+def conformance(k: Kernels) -> Iterator[Record]:
+    """One record for each op: how many checks agreed, and what the first that did not said."""
+    checks, bad = Counter[str](), Counter[str]()
+    said: dict[str, str] = {}
+    for verdict in examine(k):
+        checks[verdict.op] += 1
+        if verdict.status != "ok":
+            bad[verdict.op] += 1
+            said.setdefault(verdict.op, f"{verdict.case} {verdict.variant}: {verdict.detail}")
+    for op, count in checks.items():
+        status, reason = ("wrong", said[op]) if bad[op] else ("ok", "")
+        case = f"conformance, {count - bad[op]} of {count} checks"
+        yield record(k, op, case, status, reason=reason)
+
+
+def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Record:
+    try:
+        samples = seconds(anchor.call, cold)
+    except (RuntimeError, MemoryError) as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return record(k, anchor.op, anchor.case, "error", reason=said)
+    median = statistics.median(samples)
+    low, _, high = statistics.quantiles(samples, n=4)
+    part = share(anchor, median, copy)
+    goal = f", goal {anchor.goal} %" if anchor.goal and k.name == "cuda" else ""
+    print(f"{k.name:7} {anchor.op:17} {anchor.case:34} {median * 1e6:8.1f} us {part:6.1%}{goal}")
+    return record(
+        k,
+        anchor.op,
+        anchor.case,
+        "ok",
+        samples=samples,
+        median=median,
+        spread=(high - low) / median,
+        requested_bytes=anchor.nbytes,
+        requested_gbs=anchor.nbytes / median / 1e9,
+        roofs={"copy": copy, "share_of_copy": part, "goal_percent": anchor.goal},
+    )
+
+
+def main(folder: Path, asked: list[str]) -> int:
+    end, names = time.monotonic() + LIMIT, asked or present()
+    print(f"backends {', '.join(names)} on {torch.cuda.get_device_name(DEVICE)}", flush=True)
+    if "cuda" in names:
+        build()
+    wrong = 0
+    for name in names:
+        if time.monotonic() > end - 60:
+            print(f"{name}: conformance left out, no time left")
+            continue
+        records = list(conformance(backends.load(name, device=DEVICE, checked=True)))
+        append(folder / "conformance.jsonl", records)
+        bad = [r for r in records if r.status != "ok"]
+        wrong += len(bad)
+        print(f"{name}: {len(records) - len(bad)} of {len(records)} ops conform", flush=True)
+        for r in bad:
+            print(f"  {r.op}: {r.case}: {r.reason}")
+    cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
+    target = torch.empty_like(source)
+    copy = 2 * len(source) / statistics.median(seconds(lambda: target.copy_(source), cold))
+    print(f"copy roof {copy / 1e9:.0f} GB/s", flush=True)
+    for name in names:
+        k = backends.load(name, device=DEVICE)
+        for anchor in every(k, DEVICE):
+            if time.monotonic() > end:
+                print(f"{name}: {anchor.op} and what follows left out, no time left")
+                break
+            append(folder / "anchors.jsonl", [anchored(k, anchor, cold, copy)])
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]) > 0)
