@@ -75,7 +75,7 @@ class Kernels:
         origins: Mapping[str, str],
         device: str = "cpu",
     ) -> None:
-        """`origins` says which backend each op came from, "X (composed)" for a fused op's default."""
+        """`origins`: the backend each op came from, "X (composed)" for a fused op's default."""
         missing = [op.name for op in every_op() if op.name not in bound]
         if missing:
             raise TypeError(f"kernels {name!r} lack {', '.join(missing)}")
