@@ -5,6 +5,7 @@
 EXPORT uint64_t twin_mix64(uint64_t x) { return mix64(x); }
 EXPORT uint64_t twin_pair_hash(int64_t salt, int64_t id) { return pair_hash(salt, id); }
 EXPORT int twin_owner(uint64_t hashed, int world) { return owner_of(hashed, world); }
+EXPORT int twin_owner_known(uint64_t hashed, int world) { return Owners(world).of(hashed); }
 EXPORT uint64_t twin_farm64(const uint8_t* text, int64_t n) { return farm64(text, n); }
 EXPORT uint64_t twin_murmur64a(const uint8_t* text, int64_t n) { return murmur64a(text, n); }
 

@@ -1,0 +1,23 @@
+// The moments Adam and AdamW share, with either place of epsilon.
+#pragma once
+#include "update.cuh"
+
+struct Moments {
+    float lr, beta1, beta2, rest1, rest2, eps, decay, step, correction;
+    bool inside;  // epsilon beside the bias-corrected root ("torch") or beside the plain one
+
+    // `a` points at lr of the declared scalars: lr, beta1, beta2, eps, decay, power1, power2, form.
+    explicit Moments(const Arg* a)
+        : lr(float(a[0].f)), beta1(float(a[1].f)), beta2(float(a[2].f)), rest1(float(1 - a[1].f)),
+          rest2(float(1 - a[2].f)), eps(float(a[3].f)), decay(float(a[4].f)),
+          step(float(a[0].f / (1 - a[5].f))), correction(float(sqrt(1 - a[6].f))),
+          inside(a[7].i == 0) {}
+
+    __device__ float move(float g, float* s, float rate) const {
+        s[0] = beta1 * s[0] + rest1 * g;
+        s[1] = beta2 * s[1] + rest2 * g * g;
+        float root = sqrtf(s[1]);
+        return inside ? rate * step * s[0] / (root / correction + eps)
+                      : rate * step * correction * s[0] / (root + eps);
+    }
+};

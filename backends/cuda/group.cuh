@@ -1,0 +1,211 @@
+// Stable grouping of n values by a key below `distinct`: one partition by the key's high bits, then a
+// counting sort of each bucket in shared memory.
+//
+// `sort_tiles` orders a tile by bucket within the tile's own stretch and says where runs start;
+// `sort_buckets` gathers a bucket's runs, tile after tile, so that order stays stable, and counts
+// them out. A library radix sort makes three passes over keys and payloads for 20-bit keys; here four
+// bytes a value (low bits of the key, position in the tile) are written once and read once.
+#pragma once
+#include "arg.cuh"
+#include "block_scan.cuh"
+#include "lookback.cuh"
+
+namespace grouping {
+constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
+constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
+constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK;
+
+inline bool possible(int64_t n, int64_t distinct) {
+    return n > 0 && n < int64_t(1) << 31 && distinct <= int64_t(MOST_BUCKETS) * KEYS;
+}
+
+struct Work {
+    uint32_t* elements;  // [n] low bits of the key, above them the position in the tile
+    uint16_t* offsets;   // [tiles][buckets + 1]
+    Progress* progress;  // [buckets]
+    int64_t n, distinct, bytes;
+    int tiles, buckets;
+
+    Work(void* scratch, int64_t n, int64_t distinct)
+        : n(n), distinct(distinct), tiles(int(ceil_div(n, SPAN))), buckets(int(ceil_div(distinct, KEYS))) {
+        char* at = static_cast<char*>(scratch);
+        auto take = [&](int64_t size) { char* p = at; at += (size + 255) / 256 * 256; return p; };
+        elements = reinterpret_cast<uint32_t*>(take(n * 4));
+        offsets = reinterpret_cast<uint16_t*>(take(int64_t(tiles) * (buckets + 1) * 2));
+        progress = reinterpret_cast<Progress*>(take(int64_t(buckets) * 8));
+        bytes = at - static_cast<char*>(scratch);
+    }
+};
+
+// Lanes whose key is the same as this one's: rank among them, and how many there are.
+__device__ inline uint32_t rank_of(int key, uint16_t* counters) {
+    unsigned peers = __match_any_sync(~0u, key), before = peers & ((1u << threadIdx.x % 32) - 1);
+    uint32_t rank = 0;
+    if (key >= 0) rank = counters[key] + __popc(before);
+    __syncwarp();
+    if (key >= 0 && before == 0) counters[key] += uint16_t(__popc(peers));
+    __syncwarp();
+    return rank;
+}
+
+// Blocks past the tiles do `side(number)`: work of the caller's that nothing here waits for.
+template <typename K, typename Side>
+__global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Side side) {
+    extern __shared__ uint16_t counters[];  // [WARPS][buckets]
+    if (blockIdx.x >= unsigned(work.tiles)) {
+        side(int64_t(blockIdx.x) - work.tiles);
+        return;
+    }
+    int buckets = work.buckets, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int64_t begin = int64_t(blockIdx.x) * SPAN;
+    for (int b = blockIdx.x * BLOCK + threadIdx.x; b < buckets; b += work.tiles * BLOCK) work.progress[b] = 0;
+    uint32_t key[ROUNDS], rank[ROUNDS];
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r) {
+        int64_t i = begin + warp * (SPAN / WARPS) + r * 32 + lane;
+        key[r] = i < work.n ? uint32_t(keys[i]) : ~0u;
+    }
+    for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) counters[c] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r)
+        rank[r] = rank_of(key[r] == ~0u ? -1 : int(key[r] >> KEY_BITS), counters + warp * buckets);
+    __syncthreads();
+    // Each warp's count of a bucket becomes the first place of its values in the tile.
+    int each = (buckets + BLOCK - 1) / BLOCK, low = threadIdx.x * each, high = min(low + each, buckets);
+    uint32_t own = 0, total;
+    for (int b = low; b < high; ++b)
+        for (int w = 0; w < WARPS; ++w) own += counters[w * buckets + b];
+    uint32_t at = block_scan<BLOCK>(own, &total);
+    uint16_t* offsets = work.offsets + int64_t(blockIdx.x) * (buckets + 1);
+    for (int b = low; b < high; ++b) {
+        offsets[b] = uint16_t(at);
+        for (int w = 0; w < WARPS; ++w) {
+            uint32_t count = counters[w * buckets + b];
+            counters[w * buckets + b] = uint16_t(at);
+            at += count;
+        }
+    }
+    if (threadIdx.x == 0) offsets[buckets] = uint16_t(total);
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r) {
+        if (key[r] == ~0u) continue;
+        uint32_t place = counters[warp * buckets + (key[r] >> KEY_BITS)] + rank[r];
+        uint32_t local = warp * (SPAN / WARPS) + r * 32 + lane;
+        work.elements[begin + place] = (key[r] & (KEYS - 1)) | local << KEY_BITS;
+    }
+}
+
+// `out(place, i)`: value i comes at `place`. A bucket larger than CAP is taken CAP values at a time,
+// once to count and once to place.
+template <typename Out>
+__global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* starts, Out out) {
+    __shared__ uint32_t places[CAP], cursors[KEYS];
+    __shared__ uint16_t counters[WARPS][KEYS], chunk_counts[KEYS];
+    int bucket = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int each = (work.tiles + BLOCK - 1) / BLOCK;
+    int from = min(int(threadIdx.x) * each, work.tiles), to = min(from + each, work.tiles);
+    auto run = [&](int tile) { return work.offsets + int64_t(tile) * (work.buckets + 1) + bucket; };
+    uint32_t mine = 0, count;
+    for (int tile = from; tile < to; ++tile) mine += uint32_t(__ldg(run(tile) + 1)) - __ldg(run(tile));
+    uint32_t first = block_scan<BLOCK>(mine, &count);
+    for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] = 0;
+    uint32_t base = look_back(work.progress, bucket, count);
+
+    uint32_t ranked[CAP_ROUNDS], value[CAP_ROUNDS];  // rank in the warp above the key's low bits
+    uint32_t share = 0, size = 0;  // of a warp and of the chunk
+    auto rank_chunk = [&](uint32_t begin) {
+        size = min(count - begin, uint32_t(CAP));
+        share = (size + BLOCK - 1) / BLOCK * 32;
+        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
+        uint32_t at = first;
+        for (int tile = from; tile < to && at < begin + size; ++tile) {
+            uint32_t start = __ldg(run(tile)), end = __ldg(run(tile) + 1);
+            for (uint32_t k = start; k < end; ++k, ++at)
+                if (at >= begin && at < begin + size) places[at - begin] = uint32_t(tile) * SPAN + k;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r) {
+            uint32_t e = warp * share + r * 32 + lane;
+            ranked[r] = ~0u;
+            if (r * 32 < share && e < size) {
+                uint32_t place = places[e], element = __ldg(work.elements + place);
+                ranked[r] = element & (KEYS - 1);
+                value[r] = place / SPAN * SPAN + (element >> KEY_BITS);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r)
+            if (r * 32 < share) ranked[r] |= rank_of(int(ranked[r]), counters[warp]) << KEY_BITS;
+        __syncthreads();
+        for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
+            uint32_t sum = 0;
+            for (int w = 0; w < WARPS; ++w) {
+                uint32_t own = counters[w][k];
+                counters[w][k] = uint16_t(sum);
+                sum += own;
+            }
+            chunk_counts[k] = uint16_t(sum);
+        }
+        __syncthreads();
+    };
+    auto place_of = [&](int r) {
+        uint32_t low = ranked[r] & (KEYS - 1);
+        return cursors[low] + counters[warp][low] + (ranked[r] >> KEY_BITS);
+    };
+
+    for (uint32_t begin = 0; begin < count; begin += CAP) {
+        rank_chunk(begin);
+        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
+        __syncthreads();
+    }
+    // Counts of the keys to their first places.
+    constexpr int OWN_KEYS = KEYS / BLOCK;
+    uint32_t sum = 0, total;
+    for (int k = 0; k < OWN_KEYS; ++k) sum += cursors[threadIdx.x * OWN_KEYS + k];
+    uint32_t at = base + block_scan<BLOCK>(sum, &total);
+    for (int k = 0; k < OWN_KEYS; ++k) {
+        uint32_t key = threadIdx.x * OWN_KEYS + k, own = cursors[key];
+        int64_t whole = int64_t(bucket) * KEYS + key;
+        if (whole <= work.distinct) starts[whole] = int32_t(at);
+        cursors[key] = at;
+        at += own;
+    }
+    if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
+    __syncthreads();
+    if (count <= CAP) {
+        // Through shared memory, so that stores are consecutive.
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r)
+            if (r * 32 < share && ranked[r] != ~0u) places[place_of(r) - base] = value[r];
+        __syncthreads();
+#pragma unroll 4
+        for (uint32_t e = threadIdx.x; e < count; e += BLOCK) out(base + e, places[e]);
+        return;
+    }
+    for (uint32_t begin = 0; begin < count; begin += CAP) {
+        rank_chunk(begin);
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r)
+            if (r * 32 < share && ranked[r] != ~0u) out(place_of(r), value[r]);
+        __syncthreads();
+        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
+    }
+}
+
+struct Nothing {
+    __device__ void operator()(int64_t) const {}
+};
+
+// starts [distinct + 1]; `side` runs in `sides` blocks of BLOCK threads before any `out`.
+template <typename K, typename Out, typename Side>
+void group(const K* keys, const Work& work, int32_t* starts, Out out, Side side, int64_t sides,
+           cudaStream_t stream) {
+    int bytes = WARPS * work.buckets * 2;
+    cudaFuncSetAttribute(sort_tiles<K, Side>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    sort_tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
+    sort_buckets<<<work.buckets, BLOCK, 0, stream>>>(work, starts, out);
+}
+}  // namespace grouping

@@ -1,0 +1,325 @@
+// Sums of rows chosen by an index, segment by segment: forward pooling and its gradients alike.
+//
+// A segment belongs to a group of lanes: `width` lanes hold one row side by side, `parts` such
+// sub-groups take its rows in turn and are added at the end, so that few long segments still
+// fill the chip. A segment longer than LONG is cut into chunks of CHUNK rows, each summed by a whole
+// block; the last block to finish adds the chunks in order. No atomics on values: deterministic.
+#pragma once
+#include "arg.cuh"
+
+// MEDIUM: where a group of lanes has several segments, one this long would keep the others waiting.
+constexpr int64_t CHUNK = 1024, LONG = 512, MEDIUM = 128;
+
+// `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`.
+template <typename T, typename I> struct Segments {
+    const T* values;
+    T* out;
+    I index, offsets;
+    Floats weights;      // data null: all 1
+    const float* factor; // per value row, by index; null: all 1 (mean's gradient)
+    float* scale;        // 1 / Σw of each segment, written; null: plain sum
+    int64_t count, dim, total;
+};
+
+// Work of the long segments, in scratch; `tasks` and `longs` are sized by `scratch_bytes`.
+struct Chunks {
+    int* counters;  // [0] tasks, [1] long segments
+    int64_t* task_segment;
+    int *task_chunk, *task_long;
+    int* done;          // per long segment: chunks finished
+    int64_t* long_first; // per long segment: its first task
+    float* partial;     // [tasks][dim + 1], the last one Σw
+
+    static int64_t tasks(int64_t n) { return n / CHUNK + n / MEDIUM + 2; }
+    static int64_t longs(int64_t n) { return n / MEDIUM + 1; }
+    static int64_t round(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+    static int64_t bytes(int64_t n, int64_t dim) {
+        if (n <= MEDIUM) return 0;
+        return 256 + round(tasks(n) * 8) + 2 * round(tasks(n) * 4) + round(longs(n) * 4) +
+               round(longs(n) * 8) + tasks(n) * (dim + 1) * 4;
+    }
+
+    Chunks(void* scratch, int64_t n) {
+        char* at = static_cast<char*>(scratch);
+        auto take = [&](int64_t bytes) { char* p = at; at += round(bytes); return p; };
+        counters = reinterpret_cast<int*>(take(256));
+        done = reinterpret_cast<int*>(take(longs(n) * 4));
+        task_segment = reinterpret_cast<int64_t*>(take(tasks(n) * 8));
+        task_chunk = reinterpret_cast<int*>(take(tasks(n) * 4));
+        task_long = reinterpret_cast<int*>(take(tasks(n) * 4));
+        long_first = reinterpret_cast<int64_t*>(take(longs(n) * 8));
+        partial = reinterpret_cast<float*>(at);
+    }
+};
+
+template <typename I> struct Position { using type = int64_t; };
+template <> struct Position<const int*> { using type = int; };
+
+template <int N> struct Sum {
+    float at[N] = {};
+    float weight = 0;
+};
+
+// Rows begin, begin + step, … below end of one segment, columns [column, column + N).
+template <typename T, typename I, int N>
+__device__ __forceinline__ void add(const Segments<T, I>& s, int64_t k, int64_t row, const Pack<T, N>& value,
+                                    Sum<N>& sum) {
+    float w = s.weights.data ? s.weights[k] : 1.f;
+    if (s.factor) w *= __ldg(s.factor + row);
+    sum.weight += w;
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum.at[e] += w * widen(value.at[e]);
+}
+
+template <typename T, typename I, int N>
+__device__ __forceinline__ Pack<T, N> fetch(const Segments<T, I>& s, int64_t row, int64_t column) {
+    return *reinterpret_cast<const Pack<T, N>*>(s.values + row * s.dim + column);
+}
+
+// AHEAD rows in flight while there are as many, then the rest at once.
+template <typename T, typename I, int N, int AHEAD>
+__device__ __forceinline__ void accumulate(const Segments<T, I>& s, int64_t first, int64_t last, int step,
+                                           int64_t column, Sum<N>& sum) {
+    // Positions and rows are 32-bit where index and offsets are: half the registers, twice the warps.
+    using K = typename Position<I>::type;
+    K k = K(first), end = K(last);
+    for (; k + (AHEAD - 1) * step < end; k += step * AHEAD) {
+        K row[AHEAD];
+        Pack<T, N> value[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) row[j] = s.index[k + j * step];
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) value[j] = fetch<T, I, N>(s, row[j], column);
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) add<T, I, N>(s, k + j * step, row[j], value[j], sum);
+    }
+    K row[AHEAD - 1];
+    Pack<T, N> value[AHEAD - 1];
+#pragma unroll
+    for (int j = 0; j < AHEAD - 1; ++j) row[j] = k + j * step < end ? K(s.index[k + j * step]) : K(-1);
+#pragma unroll
+    for (int j = 0; j < AHEAD - 1; ++j)
+        if (row[j] >= 0) value[j] = fetch<T, I, N>(s, row[j], column);
+#pragma unroll
+    for (int j = 0; j < AHEAD - 1; ++j)
+        if (row[j] >= 0) add<T, I, N>(s, k + j * step, row[j], value[j], sum);
+}
+
+template <typename T, typename I, int N>
+__device__ __forceinline__ void finish(const Segments<T, I>& s, int64_t segment, int64_t column,
+                                       const Sum<N>& sum) {
+    float scale = 1.f;
+    if (s.scale) {
+        scale = sum.weight > 0 ? 1.f / sum.weight : 0.f;
+        if (column == 0) s.scale[segment] = scale;
+    }
+    Pack<T, N> out;
+#pragma unroll
+    for (int e = 0; e < N; ++e) out.at[e] = narrow<T>(s.scale && scale == 0 ? 0.f : sum.at[e] * scale);
+    *reinterpret_cast<Pack<T, N>*>(s.out + segment * s.dim + column) = out;
+}
+
+// Four consecutive short segments a group of lanes: their values lie side by side, so AHEAD of them
+// are in flight whatever their lengths. A segment of two values alone would keep two.
+constexpr int RUN = 4;
+
+template <typename T, typename I, int N, int AHEAD>
+__device__ void sum_run(const Segments<T, I>& s, int64_t first, int count, int64_t begin, int64_t last,
+                        int64_t column) {
+    using K = typename Position<I>::type;
+    Sum<N> sum;
+    int at = 0;
+    K end = s.offsets[first + 1];
+    for (K k0 = K(begin); k0 < K(last); k0 += AHEAD) {
+        K row[AHEAD];
+        Pack<T, N> value[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) row[j] = k0 + j < K(last) ? K(s.index[k0 + j]) : K(-1);
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j)
+            if (row[j] >= 0) value[j] = fetch<T, I, N>(s, row[j], column);
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) {
+            if (row[j] < 0) break;
+            while (k0 + j >= end) {
+                finish<T, I, N>(s, first + at, column, sum);
+                sum = Sum<N>();
+                ++at;
+                end = s.offsets[first + at + 1];
+            }
+            add<T, I, N>(s, k0 + j, row[j], value[j], sum);
+        }
+    }
+    for (; at < count; ++at) {
+        finish<T, I, N>(s, first + at, column, sum);
+        sum = Sum<N>();
+    }
+}
+
+template <typename I> __device__ void cut(const I& offsets, const Chunks& chunks, int64_t segment) {
+    int pieces = int((offsets[segment + 1] - offsets[segment] + CHUNK - 1) / CHUNK);
+    int first = atomicAdd(chunks.counters, pieces), which = atomicAdd(chunks.counters + 1, 1);
+    chunks.long_first[which] = first;
+    for (int c = 0; c < pieces; ++c) {
+        chunks.task_segment[first + c] = segment;
+        chunks.task_chunk[first + c] = c;
+        chunks.task_long[first + c] = which;
+    }
+}
+
+template <typename T, typename I, int N, int AHEAD>
+__global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Chunks chunks, int width_bits) {
+    int64_t first = ((int64_t(blockIdx.x) * THREADS + threadIdx.x) >> width_bits) * RUN;
+    if (first >= s.count) return;
+    int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
+    int count = s.count - first < RUN ? int(s.count - first) : RUN;
+    int64_t begin = s.offsets[first], end = s.offsets[first + count];
+    for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
+        if (end - begin <= MEDIUM) {
+            sum_run<T, I, N, AHEAD>(s, first, count, begin, end, column);
+            continue;
+        }
+        for (int64_t segment = first; segment < first + count; ++segment) {
+            int64_t from = s.offsets[segment], to = s.offsets[segment + 1];
+            if (to - from <= MEDIUM) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
+            else if (column == 0) cut(s.offsets, chunks, segment);
+        }
+    }
+}
+
+template <typename T, typename I, int N, int AHEAD>
+__global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Chunks chunks, int width_bits,
+                                                          int group_bits) {
+    int width = 1 << width_bits, group = 1 << group_bits, parts = group >> width_bits;
+    int64_t segment = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> group_bits;
+    if (segment >= s.count) return;
+    unsigned members = group == 32 ? ~0u : ((1u << group) - 1) << ((threadIdx.x & 31) & ~(group - 1));
+    int lane = threadIdx.x & (group - 1), part = lane >> width_bits;
+    int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
+    if (end - begin > LONG) {
+        if (lane == 0) cut(s.offsets, chunks, segment);
+        return;  // the whole group leaves together, so no shuffle below waits for it
+    }
+    for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
+        int64_t column = base + int64_t(lane & (width - 1)) * N;
+        Sum<N> sum;
+        if (column < s.dim) accumulate<T, I, N, AHEAD>(s, begin + part, end, parts, column, sum);
+        for (int step = width; step < group; step *= 2) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(members, sum.at[e], step);
+            sum.weight += __shfl_xor_sync(members, sum.weight, step);
+        }
+        if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
+    }
+}
+
+// One block a chunk; the block that completes a segment adds its chunks in order.
+template <typename T, typename I, int N>
+__global__ void long_segments(Segments<T, I> s, Chunks chunks, int width) {
+    extern __shared__ float shared[];  // [parts][width * N + 1]
+    __shared__ bool last;
+    int parts = blockDim.x / width, part = threadIdx.x / width, lane = threadIdx.x % width;
+    int stride = width * N + 1;
+    for (int task = blockIdx.x; task < chunks.counters[0]; task += gridDim.x) {
+        int64_t segment = chunks.task_segment[task];
+        int64_t start = s.offsets[segment], stop = s.offsets[segment + 1];
+        int64_t begin = start + chunks.task_chunk[task] * CHUNK;
+        int64_t end = begin + CHUNK < stop ? begin + CHUNK : stop;
+        float* partial = chunks.partial + int64_t(task) * (s.dim + 1);
+        for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
+            int64_t column = base + int64_t(lane) * N;
+            Sum<N> sum;
+            if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, parts, column, sum);
+            __syncthreads();
+            for (int e = 0; e < N; ++e) shared[part * stride + lane * N + e] = sum.at[e];
+            if (lane == 0) shared[part * stride + width * N] = sum.weight;
+            __syncthreads();
+            for (int c = threadIdx.x; c <= width * N; c += blockDim.x) {
+                float total = 0;
+                for (int p = 0; p < parts; ++p) total += shared[p * stride + c];
+                if (c < width * N && base + c < s.dim) partial[base + c] = total;
+                if (c == width * N && base == 0) partial[s.dim] = total;
+            }
+        }
+        __threadfence();
+        __syncthreads();
+        int pieces = int((stop - start + CHUNK - 1) / CHUNK), which = chunks.task_long[task];
+        if (threadIdx.x == 0) last = atomicAdd(chunks.done + which, 1) == pieces - 1;
+        __syncthreads();
+        if (!last) continue;
+        __threadfence();
+        const float* first = chunks.partial + chunks.long_first[which] * (s.dim + 1);
+        for (int64_t column = threadIdx.x; column < s.dim; column += blockDim.x) {
+            Sum<1> sum;
+            for (int c = 0; c < pieces; ++c) {
+                sum.at[0] += __ldcg(first + c * (s.dim + 1) + column);
+                sum.weight += __ldcg(first + c * (s.dim + 1) + s.dim);
+            }
+            finish<T, I, 1>(s, segment, column, sum);
+        }
+        __syncthreads();
+    }
+}
+
+inline int log2_up(int64_t n, int most) {
+    int bits = 0;
+    while (bits < most && (int64_t(1) << bits) < n) ++bits;
+    return bits;
+}
+
+template <typename T, typename I>
+int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t stream) {
+    Chunks chunks(scratch, s.total);
+    bool may_cut = s.total > MEDIUM;
+    if (may_cut) {
+        // Counters and the `done` marks behind them.
+        cudaMemsetAsync(scratch, 0, 256 + Chunks::round(Chunks::longs(s.total) * 4), stream);
+    }
+    auto launch = [&](auto elements) {
+        constexpr int N = decltype(elements)::value;
+        int width = log2_up((s.dim + N - 1) / N, 5);
+        // Enough rows in flight for each lane, but no idle sub-group: about four rows a part.
+        int parts = log2_up(s.total / s.count / 4, 5 - width);
+        unsigned grid = blocks_for(s.count << (width + parts));
+        // A single lane pair a row gains nothing from runs unless segments are very short.
+        if (s.total < (width >= 2 ? 8 : 3) * s.count) {
+            unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
+            runs_of_segments<T, I, N, 16 / (N < 4 ? 4 : N)><<<runs, THREADS, 0, stream>>>(s, chunks, width);
+        } else {
+            short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, chunks, width, width + parts);
+        }
+        if (may_cut) {
+            int bytes = (THREADS >> width) * ((N << width) + 1) * 4;
+            long_segments<T, I, N><<<264, THREADS, bytes, stream>>>(s, chunks, 1 << width);
+        }
+    };
+    int elements = access_width(s.dim * int64_t(sizeof(T)), s.values, s.out) / int(sizeof(T));
+    if constexpr (sizeof(T) == 2) {
+        if (elements >= 8) return launch(std::integral_constant<int, 8>{}), cudaGetLastError();
+    }
+    if (elements >= 4) launch(std::integral_constant<int, 4>{});
+    else if (elements >= 2) launch(std::integral_constant<int, 2>{});
+    else launch(std::integral_constant<int, 1>{});
+    return cudaGetLastError();
+}
+
+// Records in the order values, index, offsets, weights, out; factor and scale as in `Segments`.
+inline int64_t run_segments(const Arg& values, const Arg& index, const Arg& offsets, const Arg& weights,
+                            const Arg& out, const float* factor, float* scale, void* scratch,
+                            cudaStream_t stream) {
+    int64_t count = offsets.n0 - 1, dim = values.n1;
+    if (count == 0 || dim == 0) return 0;
+    WITH_VALUES(values.dtype, T, {
+        if (index.dtype == INT32 && offsets.dtype == INT32)
+            return launch_segments(Segments<T, const int*>{tensor<T>(values), tensor<T>(out),
+                                                           tensor<const int>(index), tensor<const int>(offsets),
+                                                           Floats(weights), factor, scale, count, dim, index.n0},
+                                   scratch, stream);
+        return launch_segments(Segments<T, Index>{tensor<T>(values), tensor<T>(out), Index(index),
+                                                  Index(offsets), Floats(weights), factor, scale, count, dim,
+                                                  index.n0},
+                               scratch, stream);
+    })
+    return 0;
+}
