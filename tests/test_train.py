@@ -388,10 +388,8 @@ def test_progress_is_told_to_a_human(kernels, terminal):
     console = Console(file=said, force_terminal=terminal, width=100)
     batches = toy_batches(60, 20)
     bar = ProgressBar(console, seconds=0.0)
-    trainer = toy_trainer(
-        kernels, MemoryReader(batches), callbacks=[bar], valid=lambda: batches[:1]
-    )
-    trainer.train()
+    reader = MemoryReader(batches)
+    toy_trainer(kernels, reader, callbacks=[bar], valid=lambda: batches[:1]).train()
     text = said.getvalue()
     assert "validation  auc" in text
     assert "rows/s" in text

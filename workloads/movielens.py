@@ -187,11 +187,11 @@ class MovieLens:
         self.config(size)
         return Defaults(
             batch_size=1024,
-            epochs=20,
+            epochs=15,
             rule="adamw",
-            lr=2e-3,
-            dense_lr=1e-3,
-            decay=1.0,
+            lr=4e-3,
+            dense_lr=2e-3,
+            decay=0.3,
             dense_decay=1e-2,
         )
 

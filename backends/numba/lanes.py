@@ -11,7 +11,6 @@ the one, Numba the other). Kernels are thus compiled once per form that is reall
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ import torch
 from llvmlite import ir
 from numba.core import types
 from numba.core.extending import models, register_model
-from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from torch import Tensor
 
 from backends.numba.threads import intrinsic
@@ -28,9 +25,9 @@ from backends.numba.threads import intrinsic
 WIDTH = 16
 FORMS = {torch.float32: np.float32(0), torch.float16: np.int16(0), torch.bfloat16: np.uint16(0)}
 
-_FLOAT, _HALF, _WORD = ir.FloatType(), ir.HalfType(), ir.IntType(64)
-_DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
-_BITS = {32: ir.IntType(32), 16: ir.IntType(16)}
+FLOAT, _HALF, WORD = ir.FloatType(), ir.HalfType(), ir.IntType(64)
+DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
+BITS = {32: ir.IntType(32), 16: ir.IntType(16)}
 
 
 class Lanes(types.Type):
@@ -53,13 +50,13 @@ lanes, doubles = Lanes(), Doubles()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(_FLOAT, WIDTH))
+        super().__init__(manager, kind, ir.VectorType(FLOAT, WIDTH))
 
 
 @register_model(Doubles)
 class _DoublesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _DOUBLES)
+        super().__init__(manager, kind, DOUBLES)
 
 
 def form_of(tensor: Tensor | None) -> Any:
@@ -81,30 +78,30 @@ def _constant(kind: ir.Type, value: int, count: int) -> ir.Constant:
 
 
 def _stored(form: types.Type) -> ir.Type:
-    return _FLOAT if form == types.float32 else _BITS[16]
+    return FLOAT if form == types.float32 else BITS[16]
 
 
 def _decode(b: ir.IRBuilder, raw: Any, form: types.Type, count: int) -> Any:
     if form == types.float32:
         return raw
     if form == types.int16:
-        return b.fpext(b.bitcast(raw, _wide(_HALF, count)), _wide(_FLOAT, count))
-    word = b.zext(raw, _wide(_BITS[32], count))
-    return b.bitcast(b.shl(word, _constant(_BITS[32], 16, count)), _wide(_FLOAT, count))
+        return b.fpext(b.bitcast(raw, _wide(_HALF, count)), _wide(FLOAT, count))
+    word = b.zext(raw, _wide(BITS[32], count))
+    return b.bitcast(b.shl(word, _constant(BITS[32], 16, count)), _wide(FLOAT, count))
 
 
 def _encode(b: ir.IRBuilder, value: Any, form: types.Type, count: int) -> Any:
     if form == types.float32:
         return value
     if form == types.int16:
-        return b.bitcast(b.fptrunc(value, _wide(_HALF, count)), _wide(_BITS[16], count))
-    word = b.bitcast(value, _wide(_BITS[32], count))
-    odd = b.and_(b.lshr(word, _constant(_BITS[32], 16, count)), _constant(_BITS[32], 1, count))
-    half = b.add(odd, _constant(_BITS[32], 0x7FFF, count))
-    rounded = b.lshr(b.add(word, half), _constant(_BITS[32], 16, count))
-    quiet = _constant(_BITS[32], 0x7FC0, count)
+        return b.bitcast(b.fptrunc(value, _wide(_HALF, count)), _wide(BITS[16], count))
+    word = b.bitcast(value, _wide(BITS[32], count))
+    odd = b.and_(b.lshr(word, _constant(BITS[32], 16, count)), _constant(BITS[32], 1, count))
+    half = b.add(odd, _constant(BITS[32], 0x7FFF, count))
+    rounded = b.lshr(b.add(word, half), _constant(BITS[32], 16, count))
+    quiet = _constant(BITS[32], 0x7FC0, count)
     return b.trunc(
-        b.select(b.fcmp_unordered("uno", value, value), quiet, rounded), _wide(_BITS[16], count)
+        b.select(b.fcmp_unordered("uno", value, value), quiet, rounded), _wide(BITS[16], count)
     )
 
 
@@ -112,13 +109,13 @@ def _pointer(b: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
     return b.inttoptr(address, kind.as_pointer())
 
 
-def _mask(b: ir.IRBuilder, left: Any) -> Any:
+def mask_of(b: ir.IRBuilder, left: Any) -> Any:
     """Which lanes are below `left`."""
-    small = b.trunc(b.select(b.icmp_signed("<", left, _WORD(WIDTH)), left, _WORD(WIDTH)), _BITS[32])
-    spread = b.insert_element(ir.VectorType(_BITS[32], WIDTH)(ir.Undefined), small, _BITS[32](0))
-    zeros = ir.Constant(ir.VectorType(_BITS[32], WIDTH), [0] * WIDTH)
+    small = b.trunc(b.select(b.icmp_signed("<", left, WORD(WIDTH)), left, WORD(WIDTH)), BITS[32])
+    spread = b.insert_element(ir.VectorType(BITS[32], WIDTH)(ir.Undefined), small, BITS[32](0))
+    zeros = ir.Constant(ir.VectorType(BITS[32], WIDTH), [0] * WIDTH)
     spread = b.shuffle_vector(spread, spread, zeros)
-    order = ir.Constant(ir.VectorType(_BITS[32], WIDTH), list(range(WIDTH)))
+    order = ir.Constant(ir.VectorType(BITS[32], WIDTH), list(range(WIDTH)))
     return b.icmp_signed("<", order, spread)
 
 
@@ -130,12 +127,12 @@ def load(context, address, left, form):
         kind = _stored(form)
         wide = ir.VectorType(kind, WIDTH)
         at = _pointer(b, args[0], wide)
-        name = f"llvm.masked.load.v{WIDTH}{'f32' if kind == _FLOAT else 'i16'}.p0"
+        name = f"llvm.masked.load.v{WIDTH}{'f32' if kind == FLOAT else 'i16'}.p0"
         flags = ir.VectorType(ir.IntType(1), WIDTH)
-        made = ir.FunctionType(wide, [at.type, _BITS[32], flags, wide])
+        made = ir.FunctionType(wide, [at.type, BITS[32], flags, wide])
         function = b.module.declare_intrinsic(name, (), made)
-        zero = ir.Constant(wide, [0] * WIDTH if kind != _FLOAT else [0.0] * WIDTH)
-        raw = b.call(function, [at, _BITS[32](2), _mask(b, args[1]), zero])
+        zero = ir.Constant(wide, [0] * WIDTH if kind != FLOAT else [0.0] * WIDTH)
+        raw = b.call(function, [at, BITS[32](2), mask_of(b, args[1]), zero])
         return _decode(b, raw, form, WIDTH)
 
     return lanes(types.int64, types.int64, form), emit
@@ -161,12 +158,12 @@ def store(context, address, left, value, form):
         kind = _stored(form)
         wide = ir.VectorType(kind, WIDTH)
         at = _pointer(b, args[0], wide)
-        name = f"llvm.masked.store.v{WIDTH}{'f32' if kind == _FLOAT else 'i16'}.p0"
+        name = f"llvm.masked.store.v{WIDTH}{'f32' if kind == FLOAT else 'i16'}.p0"
         flags = ir.VectorType(ir.IntType(1), WIDTH)
-        made = ir.FunctionType(ir.VoidType(), [wide, at.type, _BITS[32], flags])
+        made = ir.FunctionType(ir.VoidType(), [wide, at.type, BITS[32], flags])
         function = b.module.declare_intrinsic(name, (), made)
         raw = _encode(b, args[2], form, WIDTH)
-        b.call(function, [raw, at, _BITS[32](2), _mask(b, args[1])])
+        b.call(function, [raw, at, BITS[32](2), mask_of(b, args[1])])
         return cg.get_dummy_value()
 
     return types.void(types.int64, types.int64, lanes, form), emit
@@ -178,7 +175,7 @@ def scalar(context, address, at, form):
 
     def emit(cg, b, sig, args):
         kind = _stored(form)
-        step = b.mul(args[1], _WORD(4 if kind == _FLOAT else 2))
+        step = b.mul(args[1], WORD(4 if kind == FLOAT else 2))
         raw = b.load(_pointer(b, b.add(args[0], step), kind), align=2)
         return _decode(b, raw, form, 1)
 
@@ -191,7 +188,7 @@ def put(context, address, at, value, form):
 
     def emit(cg, b, sig, args):
         kind = _stored(form)
-        step = b.mul(args[1], _WORD(4 if kind == _FLOAT else 2))
+        step = b.mul(args[1], WORD(4 if kind == FLOAT else 2))
         raw = _encode(b, args[2], form, 1)
         b.store(raw, _pointer(b, b.add(args[0], step), kind), align=2)
         return cg.get_dummy_value()
@@ -204,7 +201,7 @@ def bits32(context, value):
     """The bits of a float32, as uint32."""
 
     def emit(cg, b, sig, args):
-        return b.bitcast(args[0], _BITS[32])
+        return b.bitcast(args[0], BITS[32])
 
     return types.uint32(types.float32), emit
 
@@ -215,127 +212,6 @@ def width_of(context, form):
     size = 4 if form == types.float32 else 2
 
     def emit(cg, b, sig, args):
-        return _WORD(size)
+        return WORD(size)
 
     return types.int64(form), emit
-
-
-@intrinsic
-def spread(context, value):
-    """The same float32 in every lane."""
-
-    def emit(cg, b, sig, args):
-        wide = ir.VectorType(_FLOAT, WIDTH)
-        one = b.insert_element(wide(ir.Undefined), args[0], _BITS[32](0))
-        zeros = ir.Constant(ir.VectorType(_BITS[32], WIDTH), [0] * WIDTH)
-        return b.shuffle_vector(one, one, zeros)
-
-    return lanes(types.float32), emit
-
-
-@intrinsic
-def root(context, a):
-    """Square root of each lane."""
-
-    def emit(cg, b, sig, args):
-        kind = args[0].type
-        made = ir.FunctionType(kind, [kind])
-        return b.call(b.module.declare_intrinsic(f"llvm.sqrt.v{WIDTH}f32", (), made), args)
-
-    return lanes(lanes), emit
-
-
-def _sum(b: ir.IRBuilder, value: Any) -> Any:
-    half = WIDTH
-    while half > 1:
-        half //= 2
-        picks = [
-            ir.Constant(ir.VectorType(_BITS[32], half), [*range(k, k + half)]) for k in (0, half)
-        ]
-        low, high = (b.shuffle_vector(value, value, pick) for pick in picks)
-        value = b.fadd(low, high)
-    return b.extract_element(value, _BITS[32](0))
-
-
-@intrinsic
-def total(context, a):
-    """Sum of the lanes, float64, in one fixed order: halves onto each other."""
-
-    def emit(cg, b, sig, args):
-        return _sum(b, b.fpext(args[0], _DOUBLES))
-
-    return types.float64(lanes), emit
-
-
-@intrinsic
-def squared(context, a):
-    """The square of each lane, in float64."""
-
-    def emit(cg, b, sig, args):
-        value = b.fpext(args[0], _DOUBLES)
-        return b.fmul(value, value)
-
-    return doubles(lanes), emit
-
-
-@intrinsic
-def add(context, a, more):
-    """Sums of float64 lanes."""
-
-    def emit(cg, b, sig, args):
-        return b.fadd(*args)
-
-    return doubles(doubles, doubles), emit
-
-
-@intrinsic
-def sum_of(context, a):
-    """Sum of float64 lanes, in the order of `total`."""
-
-    def emit(cg, b, sig, args):
-        return _sum(b, args[0])
-
-    return types.float64(doubles), emit
-
-
-@intrinsic
-def not_above(context, a, left, limit):
-    """How many of the first `left` lanes are not above `limit`; all of them if that is NaN."""
-
-    def emit(cg, b, sig, args):
-        low = b.and_(b.fcmp_unordered("ule", args[0], args[2]), _mask(b, args[1]))
-        bits = b.bitcast(low, _BITS[16])
-        made = ir.FunctionType(_BITS[16], [_BITS[16]])
-        return b.zext(b.call(b.module.declare_intrinsic("llvm.ctpop.i16", (), made), [bits]), _WORD)
-
-    return types.int64(lanes, types.int64, lanes), emit
-
-
-def _arithmetic(function: Any, instruction: str) -> None:
-    """Let kernels write `a + b` for lanes."""
-
-    class Template(AbstractTemplate):
-        key = function
-
-        def generic(self, args, kws):
-            if args == (lanes, lanes):
-                return signature(lanes, lanes, lanes)
-            return None
-
-    def emit(cg, b, sig, args):
-        return getattr(b, instruction)(*args)
-
-    # As Any: Numba declares these to return None, yet they return decorators.
-    typed: Any = infer_global(function)
-    lowered: Any = lower_builtin(function, lanes, lanes)
-    typed(Template)
-    lowered(emit)
-
-
-for _function, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _arithmetic(_function, _instruction)

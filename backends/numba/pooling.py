@@ -7,17 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import (
-    address_of,
-    form_of,
-    load,
-    load_all,
-    put,
-    scalar,
-    spread,
-    store,
-    width_of,
-)
+from backends.numba.arithmetic import spread
+from backends.numba.lanes import address_of, form_of, load, load_all, put, scalar, store, width_of
 from backends.numba.memory import prefetch, row_at
 from backends.numba.threads import inlined, kernel, share
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import load, root, scalar, spread, store, width_of
+from backends.numba.arithmetic import root, spread
+from backends.numba.lanes import load, scalar, store, width_of
 from backends.numba.memory import row_at
 from backends.numba.rows import prefetch_row, update
 from backends.numba.threads import kernel

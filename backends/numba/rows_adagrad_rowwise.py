@@ -7,7 +7,8 @@ import math
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import load, put, scalar, spread, store, total, width_of
+from backends.numba.arithmetic import spread, total
+from backends.numba.lanes import load, put, scalar, store, width_of
 from backends.numba.memory import row_at
 from backends.numba.rows import prefetch_row, update
 from backends.numba.threads import kernel

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import add, form_of, load, load_all, spread, squared, sum_of, width_of
+from backends.numba.arithmetic import add, spread, squared, sum_of
+from backends.numba.lanes import form_of, load, load_all, width_of
 from backends.numba.memory import prefetch
 from backends.numba.threads import kernel, share
 

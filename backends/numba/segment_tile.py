@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends.numba.lanes import address_of, form_of, load, scalar, spread, store, width_of
+from backends.numba.arithmetic import spread
+from backends.numba.lanes import address_of, form_of, load, scalar, store, width_of
 from backends.numba.memory import clear, copy, prefetch
 from backends.numba.threads import kernel, share
 

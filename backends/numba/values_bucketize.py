@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from backends.numba.lanes import WIDTH, form_of, load, not_above, scalar, spread
+from backends.numba.arithmetic import not_above, spread
+from backends.numba.lanes import WIDTH, form_of, load, scalar
 from backends.numba.search import last_not_above
 from backends.numba.threads import kernel, share
 

@@ -1,0 +1,138 @@
+"""Arithmetic of lanes inside kernels, and sums of them in one fixed order.
+
+Importing it also lets kernels write + - * / for lanes.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+
+from backends.numba.lanes import BITS, DOUBLES, FLOAT, WIDTH, WORD, doubles, lanes, mask_of
+from backends.numba.threads import intrinsic
+
+
+@intrinsic
+def spread(context, value):
+    """The same float32 in every lane."""
+
+    def emit(cg, b, sig, args):
+        wide = ir.VectorType(FLOAT, WIDTH)
+        one = b.insert_element(wide(ir.Undefined), args[0], BITS[32](0))
+        zeros = ir.Constant(ir.VectorType(BITS[32], WIDTH), [0] * WIDTH)
+        return b.shuffle_vector(one, one, zeros)
+
+    return lanes(types.float32), emit
+
+
+@intrinsic
+def root(context, a):
+    """Square root of each lane."""
+
+    def emit(cg, b, sig, args):
+        kind = args[0].type
+        made = ir.FunctionType(kind, [kind])
+        return b.call(b.module.declare_intrinsic(f"llvm.sqrt.v{WIDTH}f32", (), made), args)
+
+    return lanes(lanes), emit
+
+
+def _sum(b: ir.IRBuilder, value: Any) -> Any:
+    half = WIDTH
+    while half > 1:
+        half //= 2
+        picks = [
+            ir.Constant(ir.VectorType(BITS[32], half), [*range(k, k + half)]) for k in (0, half)
+        ]
+        low, high = (b.shuffle_vector(value, value, pick) for pick in picks)
+        value = b.fadd(low, high)
+    return b.extract_element(value, BITS[32](0))
+
+
+@intrinsic
+def total(context, a):
+    """Sum of the lanes, float64, in one fixed order: halves onto each other."""
+
+    def emit(cg, b, sig, args):
+        return _sum(b, b.fpext(args[0], DOUBLES))
+
+    return types.float64(lanes), emit
+
+
+@intrinsic
+def squared(context, a):
+    """The square of each lane, in float64."""
+
+    def emit(cg, b, sig, args):
+        value = b.fpext(args[0], DOUBLES)
+        return b.fmul(value, value)
+
+    return doubles(lanes), emit
+
+
+@intrinsic
+def add(context, a, more):
+    """Sums of float64 lanes."""
+
+    def emit(cg, b, sig, args):
+        return b.fadd(*args)
+
+    return doubles(doubles, doubles), emit
+
+
+@intrinsic
+def sum_of(context, a):
+    """Sum of float64 lanes, in the order of `total`."""
+
+    def emit(cg, b, sig, args):
+        return _sum(b, args[0])
+
+    return types.float64(doubles), emit
+
+
+@intrinsic
+def not_above(context, a, left, limit):
+    """How many of the first `left` lanes are not above `limit`; all of them if that is NaN."""
+
+    def emit(cg, b, sig, args):
+        low = b.and_(b.fcmp_unordered("ule", args[0], args[2]), mask_of(b, args[1]))
+        bits = b.bitcast(low, BITS[16])
+        made = ir.FunctionType(BITS[16], [BITS[16]])
+        return b.zext(b.call(b.module.declare_intrinsic("llvm.ctpop.i16", (), made), [bits]), WORD)
+
+    return types.int64(lanes, types.int64, lanes), emit
+
+
+def _arithmetic(function: Any, instruction: str) -> None:
+    """Let kernels write `a + b` for lanes."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args, kws):
+            if args == (lanes, lanes):
+                return signature(lanes, lanes, lanes)
+            return None
+
+    def emit(cg, b, sig, args):
+        return getattr(b, instruction)(*args)
+
+    # As Any: Numba declares these to return None, yet they return decorators.
+    typed: Any = infer_global(function)
+    lowered: Any = lower_builtin(function, lanes, lanes)
+    typed(Template)
+    lowered(emit)
+
+
+for _function, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_function, _instruction)
