@@ -19,7 +19,6 @@ from recis_core.objective import inputs_of, labels_of, logits_of, single, weight
 from recis_core.prediction import prediction_file
 from recis_core.task import Task, task_name, tasks_of
 
-
 Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
