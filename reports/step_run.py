@@ -123,7 +123,7 @@ class Subject:
         """Seconds of each stage of a mean step, waited for one by one, and of the sparse part."""
         before = self.trainer.settings
         if hasattr(before, "overlap"):
-            self.trainer.settings = replace(before, **{"overlap": 0})
+            self.trainer.settings = replace(before, overlap=0)  # pyright: ignore[reportCallIssue]
         self.go(2)
         with Stopwatch(self.trainer) as watch:
             self.go(steps)
