@@ -117,7 +117,8 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
 def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
     """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`."""
     # Columns of one id a row share their offsets, so their tails are cut off once.
-    tails = {id(own): own[1:] for own in offsets}
+    different = {id(own): own for own in offsets}
+    tails = {key: own[1:] for key, own in different.items()}
     ends = torch.stack([tails[id(own)] for own in offsets])
     starts = starts.to(ends.device)
     moved = starts.new_empty(1 + ends.numel())
