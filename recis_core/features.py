@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from recis_core.chains import Chain, chains_of, hint, holds, needs
-from recis_core.data import Batch, Ragged
+from recis_core.data import Batch, Ragged, even_offsets
 from recis_core.kernels import Kernels
 from recis_core.packing import Bags, end_to_end, starts_of
 from recis_core.schema import Bucketize, Feature, Hash, Mod, Truncate
 
 KIND = {torch.int64: "ids", torch.float32: "values", torch.uint8: "strings"}
+DTYPE = {kind: dtype for dtype, kind in KIND.items()}
 
 
 class Features:
@@ -94,6 +95,8 @@ def plan(chains: Sequence[Chain], kinds: Mapping[str, str]) -> list[list[list[Ch
 
 def column_of(batch: Batch, name: str, kind: str, feature: str) -> Ragged:
     """Column `name` with one level of nesting (strings: one above the strings' own)."""
+    if (usual := even_column(batch, name, kind)) is not None:
+        return usual
 
     def said() -> str:
         return f"feature {feature!r}: column {name!r}"
@@ -118,6 +121,22 @@ def column_of(batch: Batch, name: str, kind: str, feature: str) -> Ragged:
         inner = column.values
         column = Ragged(inner.values, inner.offsets[column.offsets.long()])
     return column
+
+
+def even_column(batch: Batch, name: str, kind: str) -> Ragged | None:
+    """A dense column of numbers that is as it should be, which most are; None for any other."""
+    column = batch.columns.get(name)
+    if (
+        not isinstance(column, Tensor)
+        or column.dtype is not DTYPE[kind]
+        or column.dtype is torch.uint8
+        or column.requires_grad
+    ):
+        return None
+    rows, width = column.shape
+    if rows != batch.rows:
+        return None
+    return Ragged(column.flatten(), even_offsets(rows, width, column.device))
 
 
 def bags_of(feature: Feature, made: dict[Chain, Ragged], chain: Chain, own: Chain | None) -> Bags:
