@@ -24,7 +24,8 @@ class Record:
     rates 10^9 bytes a second. Without status "ok" there is no time, and `reason` says why.
     `trusted` is the backend the results were compared with. `bounds`: the least seconds by memory,
     cache and arithmetic. `intensity`: flops over minimum bytes. `host`: median seconds until the
-    call returned, apart from the device's. `command` makes the record again.
+    call returned, apart from the device's. `source`: a digest of the backend's files. `command`
+    makes the record again.
     """
 
     op: str
@@ -60,6 +61,7 @@ class Record:
     bounds: Mapping[str, float] | None = None
     intensity: float | None = None
     host: float | None = None
+    source: str = ""
     command: str = ""
     kind: str = "op"
     schema: int = SCHEMA
@@ -79,9 +81,12 @@ def versions() -> dict[str, str]:
     """What ran: Python, and the libraries results depend on."""
     import numba
 
-    return {
+    found = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
         "numba": numba.__version__,
     }
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    return found
