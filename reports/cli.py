@@ -11,9 +11,11 @@ import typer
 from reports.commands.backends import backends
 from reports.commands.bench import bench
 from reports.commands.check import check
+from reports.commands.compare import compare
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
 from reports.commands.predict import predict
+from reports.commands.roofline import roofline
 from reports.commands.train import train
 from reports.failure import Misuse
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, backends):
+for command in (train, evaluate, predict, check, bench, roofline, compare, backends):
     app.command()(command)
 app.add_typer(data, name="data")
 
