@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from reports.chart import Frame, Scale, around, drawing, element, legend, mark, text
 
-WIDTH, HEIGHT = 600, 400
-LEFT, RIGHT, TOP, BOTTOM = 54, 586, 46, 346
+WIDTH, HEIGHT = 720, 400
+# Names of flat roofs stand right of the frame, where no mark can be.
+LEFT, RIGHT, TOP, BOTTOM = 54, 580, 46, 346
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,9 @@ def by_intensity(
             drawn.append(
                 text(x, y, f"{name} {rate:,.0f} GB/s", class_="roof-name", transform=slope)
             )
-    for name, rate in peaks.items():
-        start = rate / highest
-        drawn.append(_line(frame, max(start, frame.x.low), rate, frame.x.high, rate))
-        said = f"{name} {rate:,.0f} Gflop/s"
-        drawn.append(
-            text(RIGHT - 4, frame.y(rate) - 6, said, class_="roof-name", text_anchor="end")
-        )
+    for rate in peaks.values():
+        drawn.append(_line(frame, max(rate / highest, frame.x.low), rate, frame.x.high, rate))
+    drawn.append(_named(frame, peaks, "Gflop/s"))
     drawn += [_marks(frame, points), legend(_names(points), LEFT, 34)]
     return drawing(WIDTH, HEIGHT, label, *drawn)
 
@@ -79,15 +76,21 @@ def by_size(
     """GB/s over bytes, with `roofs` in GB/s drawn flat."""
     frame = _frame([p.x for p in points], [*roofs.values(), *(p.y for p in points)])
     drawn = [frame.axes(x_name, y_name)]
-    last = float("inf")
-    for name, rate in sorted(roofs.items(), key=lambda each: each[1]):
+    for rate in roofs.values():
         drawn.append(_line(frame, frame.x.low, rate, frame.x.high, rate))
-        at = min(frame.y(rate) - 5, last - 13)
-        last = at
-        said = f"{name} {rate:,.0f} GB/s"
-        drawn.append(text(RIGHT - 4, at, said, class_="roof-name", text_anchor="end"))
+    drawn.append(_named(frame, roofs, "GB/s"))
     drawn += [_marks(frame, points), legend(_names(points), LEFT, 34)]
     return drawing(WIDTH, HEIGHT, label, *drawn)
+
+
+def _named(frame: Frame, rates: Mapping[str, float], unit: str) -> str:
+    """The names of flat lines, moved apart where they would overlap."""
+    drawn, last = [], float("inf")
+    for name, rate in sorted(rates.items(), key=lambda each: each[1]):
+        last = min(frame.y(rate) + 4, last - 25)
+        drawn.append(text(RIGHT + 8, last, name, class_="roof-name"))
+        drawn.append(text(RIGHT + 8, last + 12, f"{rate:,.0f} {unit}", class_="roof-name"))
+    return element("g", *drawn) if drawn else ""
 
 
 def _line(frame: Frame, x1: float, y1: float, x2: float, y2: float) -> str:

@@ -99,7 +99,8 @@ def heat(value: Any, note: str = "") -> Cell:
     """A share as percent, coloured by it."""
     if value is None:
         return dash()
-    return Cell(f"{value:.0%}".replace("%", " %"), float(value), min(max(value, 0.0), 1.0), note)
+    digits = 0 if value >= 0.0995 else 1
+    return Cell(f"{value * 100:.{digits}f} %", float(value), min(max(value, 0.0), 1.0), note)
 
 
 def seconds(value: Any, note: str = "") -> Cell:

@@ -36,8 +36,8 @@ def section(shelves: Sequence[Shelf]) -> Section:
         Column("PyTorch share", True, "As published, by an unknown rule."),
         Column("our op"),
         *(
-            Column(f"{name}: times as fast as torch, {shelf.machine.title}", True,
-                   "torch's time over this backend's, geometric mean over the cases both have.")
+            Column(f"{name} ÷ torch, {shelf.machine.title}", True,
+                   "Times as fast as torch, geometric mean over the cases both have.")
             for shelf, name in pairs
         ),
     ]  # fmt: skip

@@ -102,10 +102,13 @@ def _figure(figure: Figure) -> Iterator[str]:
 def _folding(table: Table) -> Iterator[str]:
     if table.folded:
         yield f'<details class="folded"><summary>{escape(table.caption)}</summary>'
+    # Narrow tables stand side by side where there is room.
+    yield '<div class="block">'
     yield _table(table)
     if table.foot:
         yield f'<p class="foot">{inline(table.foot)}</p>'
     yield _again(table.command)
+    yield "</div>"
     if table.folded:
         yield "</details>"
 
