@@ -14,6 +14,7 @@ from reports.commands.check import check
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
 from reports.commands.predict import predict
+from reports.commands.report import report
 from reports.commands.roofline import roofline
 from reports.commands.train import train
 from reports.failure import Misuse
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, roofline, backends):
+for command in (train, evaluate, predict, check, bench, roofline, report, backends):
     app.command()(command)
 app.add_typer(data, name="data")
 

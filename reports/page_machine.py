@@ -16,11 +16,16 @@ ROOFS = {
     "write": ("write", GB, "GB/s"),
     "update": ("update in place (read + written)", GB, "GB/s"),
     "cache": ("cache", GB, "GB/s"),
-    "l2": ("L2", GB, "GB/s"),
-    "host_to_device": ("host to device", GB, "GB/s"),
-    "device_to_host": ("device to host", GB, "GB/s"),
-    "atomics": ("atomic additions", GB, "G/s"),
     "matmul": ("matrix product, float32", GB, "Gflop/s"),
+    "tf32": ("matrix product, tf32", GB, "Gflop/s"),
+    "bf16": ("matrix product, bfloat16", GB, "Gflop/s"),
+    "to_device": ("host to device, pinned", GB, "GB/s"),
+    "to_host": ("device to host, pinned", GB, "GB/s"),
+}
+# Which figure of a data sheet stands beside a roof, where it has another name.
+BESIDE = {
+    **dict.fromkeys(("copy", "read", "write", "update"), "memory"),
+    **dict.fromkeys(("to_device", "to_host"), "link"),
 }
 
 
@@ -64,24 +69,26 @@ def named(name: str) -> tuple[str, float, str]:
     if name in ROOFS:
         return ROOFS[name]
     first, _, rest = name.partition(" ")
-    if first.startswith("random"):
-        kind = first.removeprefix("random").strip("_").replace("_", " ")
-        return f"random rows{' ' + kind if kind else ''} of {rest} bytes", GB, "GB/s"
-    if first in ("matmul", "flops"):
-        return f"matrix product, {rest}", GB, "Gflop/s"
-    if "atomic" in first:
-        return name.replace("_", " "), GB, "G/s"
+    if first == "random":
+        return f"random rows of {rest} bytes, read", GB, "GB/s"
+    if first == "random_sets":
+        size, _, width = rest.partition(" ")
+        return f"random rows of {width} bytes among {_size(float(size))}, read", GB, "GB/s"
+    if first == "scatter":
+        return f"random rows of {rest} bytes, written", GB, "GB/s"
+    if first == "atomics":
+        return f"atomic additions, {rest}", GB, "10^9/s"
     return name.replace("_", " "), GB, "GB/s"
 
 
 def roofs_table(shelf: Shelf) -> Table | None:
-    measured, sheet = rates(roofs_of(shelf)), rates(sheet_of(shelf))
+    measured, sheet = rates(roofs_of(shelf)), flat(sheet_of(shelf))
     if not measured:
         return None
     rows = []
     for name, rate in measured.items():
         title, scale, unit = named(name)
-        said = sheet.get(name)
+        said = sheet.get(BESIDE.get(name, name))
         rows.append(
             [
                 Cell(title),
@@ -91,16 +98,19 @@ def roofs_table(shelf: Shelf) -> Table | None:
                 Cell(f"{rate / said:.0%}", rate / said) if said else dash(),
             ]
         )
-    source = sheet_of(shelf).get("source", "")
+    source = ", ".join(str(sheet_of(shelf).get(k, "")) for k in ("name", "source")).strip(", ")
     columns = (
         Column("roof"),
         Column("measured", True),
         Column("unit"),
-        Column("data sheet", True, f"Source: {source}" if source else "What the maker states."),
+        Column("data sheet", True, "What the maker states."),
         Column("reached", True, "Measured over data sheet."),
     )
-    command = _command(shelf["roofs"]) or f"recis bench --device {shelf.machine.kind} --fresh"
-    return Table(f"{shelf.machine.key}-roofs", "Roofs", columns, rows, command)
+    command = (
+        _command(shelf["roofs"]) or f"recis roofline --device {shelf.machine.kind} --roofs --again"
+    )
+    foot = f"Data sheet: {source}." if source else "This device's data sheet is not known here."
+    return Table(f"{shelf.machine.key}-roofs", "Roofs", columns, rows, command, foot=foot)
 
 
 def _command(records: list[Content]) -> str:

@@ -23,12 +23,12 @@ def ops_of(records: Sequence[Content]) -> list[str]:
 
 
 def bench_command(shelf: Shelf, records: Sequence[Content]) -> str:
-    given = next((r["command"] for r in reversed(records) if r.get("command")), "")
-    if given:
-        return str(given)
+    """What measures all of `records` again; each of them may know a narrower command."""
     names = ",".join(backends_of(records))
     threads = f" --threads {shelf.machine.threads}" if shelf.machine.threads else ""
-    return f"recis bench --backend {names} --device {shelf.machine.kind}{threads} --out FILE.jsonl"
+    said = f"recis roofline --again --backend {names} --device {shelf.machine.kind}{threads}"
+    narrow = ops_of(records) if len(ops_of(records)) <= 3 else []
+    return said + "".join(f" --op {op}" for op in narrow)
 
 
 def heat_map(

@@ -74,7 +74,7 @@ def _roofline(shelf: Shelf, records: list[Content], command: str) -> list[Block]
     roofs, rates = roofs_of(shelf), flat(roofs_of(shelf))
     computing = [r for r in records if r.get("flops")]
     memory = {n: rates[n] / 1e9 for n in ("copy", "cache") if n in rates}
-    peaks = {n: v / 1e9 for n, v in rates.items() if n.startswith(("matmul", "flops"))}
+    peaks = {n: v / 1e9 for n, v in rates.items() if n in ("matmul", "tf32", "bf16")}
     if not (computing and memory and peaks and roofs):
         return []
     points = [

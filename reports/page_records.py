@@ -66,7 +66,7 @@ def slug(text: str) -> str:
 
 def case_of(content: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes two records measurements of the same thing."""
-    keys = ("op", "case", "asked", "backend", "workload", "size", "name", "title", "batch_size")
+    keys = ("op", "case", "asked", "backend", "workload", "size", "batch", "what")
     case = str(content.get("case", ""))
     if case.startswith("conformance,"):
         content = {**content, "case": "conformance"}
