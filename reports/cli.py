@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from reports.commands.asv import asv
 from reports.commands.backends import backends
 from reports.commands.bench import bench
 from reports.commands.check import check
@@ -36,6 +37,7 @@ app = typer.Typer(
 for command in (train, evaluate, predict, check, bench, roofline, report, backends):
     app.command()(command)
 app.add_typer(data, name="data")
+app.add_typer(asv, name="asv")
 
 
 @app.callback()
