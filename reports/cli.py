@@ -12,6 +12,7 @@ from reports.commands.asv import asv
 from reports.commands.backends import backends
 from reports.commands.bench import bench
 from reports.commands.check import check
+from reports.commands.compare import compare
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
 from reports.commands.predict import predict
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, roofline, report, backends):
+for command in (train, evaluate, predict, check, bench, roofline, compare, report, backends):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(asv, name="asv")

@@ -18,7 +18,9 @@ from roofline.kinds import StepRecord
 WORKLOAD, SIZE, STEPS = "mse", "tiny", 20
 
 
-def measure(device: str, budget: float, backends: str | None = None) -> tuple[Path, str]:
+def measure(
+    device: str, budget: float, backends: str | None = None, ops: tuple[str, ...] = ()
+) -> tuple[Path, str]:
     """Measure what the file of this machine does not hold yet; the file, and why it is not whole.
 
     An interruption loses nothing and is no reason to show nothing: it is said in the second place.
@@ -34,7 +36,7 @@ def measure(device: str, budget: float, backends: str | None = None) -> tuple[Pa
         roofs = runs.roofs_of(scene)
         if not has_step(place):
             runs.steps_of(scene, roofs, runs.Watched(WORKLOAD, SIZE, None, STEPS, None, ["auto"]))
-        wrong = runs.ops_of(scene, roofs, runs.Asked(names, (), None, budget, False))
+        wrong = runs.ops_of(scene, roofs, runs.Asked(names, ops, None, budget, False))
     except KeyboardInterrupt:
         return (
             place.file,

@@ -97,7 +97,8 @@ def bars_of(trace: Mapping[str, Any], roofs: Mapping[str, Any]) -> list[Bar]:
         # A record may close with the sum itself.
         if len(parts) > 1 and abs(parts[-1][1] - total) <= 1e-6 * total:
             parts = parts[:-1]
-        bars = [_bar(name, s, "bound" if k == 0 else "op") for k, (name, s) in enumerate(parts)]
+        kinds = ["bound", *("least" if "its roof" in name else "op" for name, _ in parts[1:])]
+        bars = [_bar(name, s, kind) for (name, s), kind in zip(parts, kinds, strict=True)]
         return [*bars, _bar("measured", total, "total")]
     copy, ops = roofs.get("copy"), trace.get("ops")
     if not (copy and ops and trace.get("bytes")):

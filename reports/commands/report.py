@@ -25,6 +25,9 @@ def report(
     backend: Annotated[
         str | None, typer.Option(help="With --measure: by commas. Default: all that run here.")
     ] = None,
+    op: Annotated[
+        list[str] | None, typer.Option(help="With --measure: only this op; may be repeated.")
+    ] = None,
     budget: Annotated[
         float, typer.Option(help="With --measure: seconds of samples per measurement.")
     ] = 0.25,
@@ -42,15 +45,15 @@ def report(
     from reports.page_measure import measure as measured
     from roofline.asv.suite import device_here
 
-    if (device or backend) and not measure:
-        raise Misuse("--device and --backend say what --measure measures; it is not given")
+    if (device or backend or op) and not measure:
+        raise Misuse("--device, --backend and --op say what --measure measures; it is not given")
     paths = list(results or ())
     for path in paths:
         if not path.exists():
             raise Misuse(f"{path} is no file and no folder of records")
     reason = ""
     if measure:
-        file, reason = measured(device or device_here(), budget, backend)
+        file, reason = measured(device or device_here(), budget, backend, tuple(op or ()))
         if file.exists():
             paths.append(file)
         elif not paths:
