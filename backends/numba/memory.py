@@ -8,6 +8,8 @@ from numba.core import types
 from backends.numba.threads import inlined, intrinsic
 
 LINE = 64
+# Outputs from this size on are written around the caches, which would not keep them anyway.
+STREAMED = 8 << 20
 _WORD, _BYTE, _INT = ir.IntType(64), ir.IntType(8), ir.IntType(32)
 
 
