@@ -98,6 +98,40 @@ def copy(to, source, nbytes):
         at += 2
 
 
+@intrinsic
+def stream_zeros(context, to):
+    """Make a line of 64 bytes zero, around the caches."""
+
+    def emit(cg, b, sig, args):
+        kind = ir.VectorType(_INT, 16)
+        made = b.store(ir.Constant(kind, [0] * 16), b.inttoptr(args[0], kind.as_pointer()))
+        made.align = 64
+        made.set_metadata("nontemporal", b.module.add_metadata([_INT(1)]))
+        return cg.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@inlined
+def whole_lines(to, nbytes):
+    """Whether a place consists of whole cache lines, which alone may be streamed."""
+    return (to | nbytes) & (LINE - 1) == 0
+
+
+@inlined
+def stream(to, source, nbytes):
+    """Copy to whole lines, around the caches: nothing is read of what is overwritten."""
+    for at in range(0, nbytes, 64):
+        stream64(to + at, source + at)
+
+
+@inlined
+def stream_clear(to, nbytes):
+    """Make whole lines zero, around the caches."""
+    for at in range(0, nbytes, 64):
+        stream_zeros(to + at)
+
+
 @inlined
 def clear(to, nbytes):
     """Make an even number of bytes zero."""
