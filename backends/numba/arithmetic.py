@@ -107,6 +107,27 @@ def sum_of(context, a):
 
 
 @intrinsic
+def halves_below(context, a, left, limit):
+    """Of the first `left` lanes, two for each below `limit` and one for each equal to it."""
+
+    def emit(cg, b, sig, args):
+        one = b.insert_element(ir.VectorType(FLOAT, WIDTH)(ir.Undefined), args[2], BITS[32](0))
+        zeros = ir.Constant(COUNTS, [0] * WIDTH)
+        wide = b.shuffle_vector(one, one, zeros)
+        flags = mask_of(b, args[1])
+        made = ir.FunctionType(BITS[16], [BITS[16]])
+        ones = b.module.declare_intrinsic("llvm.ctpop.i16", (), made)
+        # Those below are among those not above: together they count them twice.
+        found = [
+            b.zext(b.call(ones, [b.bitcast(b.and_(past, flags), BITS[16])]), WORD)
+            for past in (b.fcmp_ordered("<", args[0], wide), b.fcmp_ordered("<=", args[0], wide))
+        ]
+        return b.add(*found)
+
+    return types.int64(lanes, types.int64, types.float32), emit
+
+
+@intrinsic
 def nothing_counted(context):
     """A count of 0 for each lane."""
 
