@@ -50,7 +50,7 @@ class Rule(Protocol):
 class Sgd:
     """w -= lr·(g + decay·w)."""
 
-    op = "sgd"
+    op: ClassVar[str] = "sgd"
     lr: float = 1e-2
     decay: float = 0.0
 
@@ -69,7 +69,7 @@ class Sgd:
 class Adagrad:
     """s += g²; w -= lr/(1 + (step - 1)·lr_decay)·g/(√s + eps), g with decay·w added."""
 
-    op = "adagrad"
+    op: ClassVar[str] = "adagrad"
     lr: float = 1e-2
     lr_decay: float = 0.0
     initial_accumulator_value: float = 0.0
@@ -92,7 +92,7 @@ class Adagrad:
 class RowwiseAdagrad:
     """As `Adagrad`, with one accumulator for a row: the mean of g² over its columns."""
 
-    op = "adagrad_rowwise"
+    op: ClassVar[str] = "adagrad_rowwise"
     lr: float = 1e-2
     lr_decay: float = 0.0
     initial_accumulator_value: float = 0.0
@@ -139,7 +139,7 @@ class _Moments:
 class Adam(_Moments):
     """Adam; `form` places eps as PyTorch does or as TensorFlow (and RecIS) does."""
 
-    op = "adam"
+    op: ClassVar[str] = "adam"
     form: Literal["torch", "tensorflow"] = "torch"
 
 
@@ -147,7 +147,7 @@ class Adam(_Moments):
 class AdamW(_Moments):
     """AdamW in the form of PyTorch, of RecIS (SparseAdamW), or of TensorFlow (SparseAdamWTF)."""
 
-    op = "adamw"
+    op: ClassVar[str] = "adamw"
     decay: float = 1e-2
     form: Literal["torch", "recis", "tensorflow"] = "torch"
 
