@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recis_core import accumulator, pooling
-from recis_core.accumulator import RowGradients
+from recis_core.accumulator import LeafGradients, RowGradients
 from recis_core.data import Batch
 from recis_core.features import Features
 from recis_core.kernels import Kernels
@@ -93,7 +93,7 @@ class Embedding:
             numbers = [tables.index(f.table) for run in self.runs[-1] for f in run.features]
             self._columns.append(torch.tensor(numbers, dtype=torch.int32, device=kernels.device))
         self._steps: list[Step] = []
-        self.accumulated: dict[str, RowGradients] = {}
+        self.gradients: dict[str, LeafGradients | RowGradients] = {}
 
     @property
     def rows(self) -> int:
@@ -172,15 +172,28 @@ class Embedding:
             if step.leaves.grad is None or not len(step.asked.route):
                 continue
             assert step.asked.transposed is not None
-            way = step.asked.route
-            grad = pooling.gradient(self.kernels, step.leaves, step.asked.transposed)
+            asked, name = step.asked, step.group.name
+            fresh = LeafGradients(step.rows, asked.tables, step.leaves, asked.transposed)
+            if self.exchange.world == 1 and name not in self.gradients:
+                self.gradients[name] = fresh
+                continue
+            own = fresh.reduced(self.kernels)
             # Back the way the values came.
-            grad = self.exchange.send(grad, way.received, way.sent)
-            fresh = RowGradients(step.rows, step.asked.tables, grad)
-            before = self.accumulated.get(step.group.name)
-            self.accumulated[step.group.name] = (
-                fresh if before is None else accumulator.merge(self.kernels, before, fresh)
-            )
+            grad = self.exchange.send(own.grad, asked.route.received, asked.route.sent)
+            own = RowGradients(step.rows, asked.tables, grad)
+            before = self.accumulated.get(name)
+            merged = own if before is None else accumulator.merge(self.kernels, before, own)
+            self.gradients[name] = merged
+
+    @property
+    def accumulated(self) -> dict[str, RowGradients]:
+        """The gradients of all groups that have any, by name, one a row."""
+        reduced = {
+            name: own.reduced(self.kernels) if isinstance(own, LeafGradients) else own
+            for name, own in self.gradients.items()
+        }
+        self.gradients.update(reduced)
+        return reduced
 
     def gradient_norm(self) -> Tensor:
         """[1] float64: the L2 norm of all accumulated gradients; NaN or inf if any of them is."""
@@ -192,4 +205,4 @@ class Embedding:
     def clear(self) -> None:
         """Forget all gradients, and leaves whose gradients never came."""
         self._steps.clear()
-        self.accumulated.clear()
+        self.gradients.clear()
