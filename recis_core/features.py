@@ -16,6 +16,7 @@ from recis_core.chains import Chain, chains_of, hint, needs
 from recis_core.data import Batch, Ragged
 from recis_core.kernels import Kernels
 from recis_core.packing import Bags, end_to_end, starts_of
+from recis_core.readback import Readback, to_device
 from recis_core.schema import Bucketize, Feature, Hash, Mod, Truncate
 
 KIND = {torch.int64: "ids", torch.float32: "values", torch.uint8: "strings"}
@@ -134,7 +135,7 @@ def _apart(values: Tensor, parents: Sequence[Ragged], sizes: Sequence[int]) -> l
 def _flat(parents: Sequence[Ragged]) -> tuple[Tensor, list[int], Tensor]:
     values = end_to_end([p.flat for p in parents])
     sizes = [len(p.flat) for p in parents]
-    return values, sizes, starts_of(sizes).to(values.device)
+    return values, sizes, to_device(starts_of(sizes), values.device)
 
 
 def _hash(kernels: Kernels, parents: Sequence[Ragged], transform: Hash, _: Any) -> list[Ragged]:
@@ -164,8 +165,8 @@ def _truncate(kernels: Kernels, parents: Sequence[Ragged], _: Truncate, own: Any
     begin = torch.where(keep_last, offsets[:, 1:] - kept, offsets[:, :-1])
     ends = torch.nn.functional.pad(kept.cumsum(1, dtype=offsets.dtype), (1, 0))
     done = []
-    for p, length, start, end in zip(parents, kept, begin, ends, strict=True):
-        total = int(end[-1])
+    totals = Readback([ends[:, -1]]).counts()
+    for p, length, start, end, total in zip(parents, kept, begin, ends, totals, strict=True):
         if total == len(p.flat):
             done.append(p)
             continue

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
+from recis_core.readback import Readback
 from recis_core.task import Task
 
 
@@ -25,13 +26,18 @@ class Target:
 def target_of(task: Task, batch: Batch) -> Target:
     """The batch's target, or ValueError naming column, row of the batch and value."""
     labels = single(batch, task.label).float()
-    _require(batch, task.label, labels, (labels >= 0) & (labels <= 1), "in [0, 1]")
+    legal = (labels >= 0) & (labels <= 1)
     if task.weight is None:
+        (fine,) = Readback([legal.all()]).values()
+        _require(task.label, labels, legal, bool(fine), "in [0, 1]")
         return Target(labels, None, float(batch.rows))
     weights = single(batch, task.weight).float()
     finite = (weights >= 0) & weights.isfinite()
-    _require(batch, task.weight, weights, finite, "a finite weight >= 0")
-    return Target(labels, weights, float(weights.double().sum()))
+    numbers = legal.all(), finite.all(), weights.double().sum()
+    fine, finely, total = Readback(numbers).values()
+    _require(task.label, labels, legal, bool(fine), "in [0, 1]")
+    _require(task.weight, weights, finite, bool(finely), "a finite weight >= 0")
+    return Target(labels, weights, total)
 
 
 def single(batch: Batch, name: str) -> Tensor:
@@ -42,8 +48,8 @@ def single(batch: Batch, name: str) -> Tensor:
     return column[:, 0]
 
 
-def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) -> None:
-    if not bool(legal.all()):
+def _require(name: str, values: Tensor, legal: Tensor, fine: bool, what: str) -> None:
+    if not fine:
         row = int((~legal).nonzero()[0])
         value = float(values[row])
         raise ValueError(f"column {name!r}, row {row} of a batch: {value} is not {what}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recis_core.readback import to_device
 from recis_core.schema import Feature, Pooling
 from recis_core.types import index_dtype
 
@@ -104,13 +105,13 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
         starts = starts_of([len(b.ids) for b in own])
         size = int(starts[-1])
         moved = torch.stack([b.offsets[1:] for b in own]).to(splits.dtype)
-        moved += starts[:-1, None].to(moved.dtype).to(ids.device)
+        moved += to_device(starts[:-1, None].to(moved.dtype), ids.device)
         weights = None
         if own[0].weights is not None:
             weights = end_to_end([b.weights for b in own if b.weights is not None])
         stretches.append(Stretch(at, at + size, pad(moved.reshape(-1), (1, 0)), weights))
         at += size
-    return Packed(ids, splits.to(ids.device), tuple(stretches), rows)
+    return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
 
 
 def leaf_offsets(runs: Sequence[Run], packed: Packed) -> Tensor:
