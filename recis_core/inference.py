@@ -15,9 +15,23 @@ from recis_core.data import Batch
 from recis_core.embedding import Embedding, Prepared
 from recis_core.kernels import Kernels
 from recis_core.metrics import Evaluation
-from recis_core.objective import Target, inputs_of, logits_of, single, target_of
+from recis_core.objective import inputs_of, logits_of, single, target_of
 from recis_core.pipeline import Pipeline, Turn
 from recis_core.prediction import prediction_file
+
+
+def prepared(
+    embedding: Embedding, kernels: Kernels, batches: Iterable[Batch], depth: int
+) -> Iterator[tuple[Batch, Prepared]]:
+    """The batches on the device and what they ask for, `depth` of them prepared ahead."""
+
+    def make(batch: Batch, _: Turn) -> tuple[Batch, Prepared]:
+        return batch, embedding.prepare(batch, False)
+
+    with Pipeline(batches, make, kernels.device, depth) as ahead:
+        for item in ahead:
+            yield item
+            ahead.retire([item])
 
 
 def scores_of(model: Any, embedding: Embedding, batch: Batch, asked: Prepared) -> Tensor:
@@ -35,17 +49,11 @@ def evaluate(
     `depth`: batches to prepare ahead.
     """
     evaluation, task = Evaluation(), model.task
-
-    def make(batch: Batch, _: Turn) -> tuple[Batch, Target, Prepared]:
-        return batch, target_of(task, batch), embedding.prepare(batch, False)
-
-    with Pipeline(batches, make, kernels.device, depth) as ahead:
-        for item in ahead:
-            batch, target, asked = item
-            groups = None if task.group is None else single(batch, task.group)
-            scores = scores_of(model, embedding, batch, asked)
-            evaluation.add(scores, target.labels, target.weights, groups)
-            ahead.retire([item])
+    for batch, asked in prepared(embedding, kernels, batches, depth):
+        target = target_of(task, batch)
+        groups = None if task.group is None else single(batch, task.group)
+        scores = scores_of(model, embedding, batch, asked)
+        evaluation.add(scores, target.labels, target.weights, groups)
     return evaluation.result(kernels)
 
 
@@ -62,20 +70,14 @@ def predict(
     Columns: row, label and group if the first batch has them, score. A file that was there is
     replaced once the new one is complete. `depth`: batches to prepare ahead.
     """
-
-    def make(batch: Batch, _: Turn) -> tuple[Batch, Prepared]:
-        return batch, embedding.prepare(batch, False)
-
-    with Pipeline(batches, make, kernels.device, depth) as ahead:
-        first = list(islice(ahead, 1))
-        there = first[0][0].columns if first else {}
-        label, group = (n if n in there else None for n in (model.task.label, model.task.group))
-        with prediction_file(path, label=label is not None, group=group is not None) as file:
-            for item in chain(first, ahead):
-                batch, asked = item
-                known = [None if name is None else single(batch, name) for name in (label, group)]
-                file.add(scores_of(model, embedding, batch, asked), *known)
-                ahead.retire([item])
+    source = prepared(embedding, kernels, batches, depth)
+    first = list(islice(source, 1))
+    there = first[0][0].columns if first else {}
+    label, group = (n if n in there else None for n in (model.task.label, model.task.group))
+    with prediction_file(path, label=label is not None, group=group is not None) as file:
+        for batch, asked in chain(first, source):
+            known = [None if name is None else single(batch, name) for name in (label, group)]
+            file.add(scores_of(model, embedding, batch, asked), *known)
     return file.rows
 
 

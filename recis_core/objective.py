@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
-from recis_core.readback import Readback
 from recis_core.task import Task
 
 
@@ -26,18 +25,13 @@ class Target:
 def target_of(task: Task, batch: Batch) -> Target:
     """The batch's target, or ValueError naming column, row of the batch and value."""
     labels = single(batch, task.label).float()
-    legal = (labels >= 0) & (labels <= 1)
+    _require(batch, task.label, labels, (labels >= 0) & (labels <= 1), "in [0, 1]")
     if task.weight is None:
-        (fine,) = Readback([legal.all()]).values()
-        _require(task.label, labels, legal, bool(fine), "in [0, 1]")
         return Target(labels, None, float(batch.rows))
     weights = single(batch, task.weight).float()
     finite = (weights >= 0) & weights.isfinite()
-    numbers = legal.all(), finite.all(), weights.double().sum()
-    fine, finely, total = Readback(numbers).values()
-    _require(task.label, labels, legal, bool(fine), "in [0, 1]")
-    _require(task.weight, weights, finite, bool(finely), "a finite weight >= 0")
-    return Target(labels, weights, total)
+    _require(batch, task.weight, weights, finite, "a finite weight >= 0")
+    return Target(labels, weights, float(weights.double().sum()))
 
 
 def single(batch: Batch, name: str) -> Tensor:
@@ -48,8 +42,8 @@ def single(batch: Batch, name: str) -> Tensor:
     return column[:, 0]
 
 
-def _require(name: str, values: Tensor, legal: Tensor, fine: bool, what: str) -> None:
-    if not fine:
+def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) -> None:
+    if not bool(legal.all()):
         row = int((~legal).nonzero()[0])
         value = float(values[row])
         raise ValueError(f"column {name!r}, row {row} of a batch: {value} is not {what}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import count
 from threading import Semaphore
 from typing import Generic, TypeVar
@@ -50,7 +51,7 @@ class Pipeline(Generic[T]):
         self._source, self._make, self.depth = source, make, depth
         self._device, self._per_step = torch.device(device), per_step
         on_gpu = self._device.type == "cuda" and depth > 0
-        self._side = torch.cuda.Stream(self._device) if on_gpu else None
+        self._side = side_stream(self._device) if on_gpu else None
         self._gate = Semaphore(1)
         self._closed = False
         self._number = 0
@@ -138,6 +139,12 @@ class Pipeline(Generic[T]):
             self._gate.acquire()
         if self._closed:
             raise Closed
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all pipelines of a device: each new stream would keep memory of its own."""
+    return torch.cuda.Stream(device)
 
 
 def depth_of(wish: int | None, device: torch.device | str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from recis_core import checkpoint, inference, resume
-from recis_core.callbacks import Callback, Step
+from recis_core.callbacks import Callback
 from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard
 from recis_core.data import Batch
@@ -22,6 +21,7 @@ from recis_core.kernels import Kernels
 from recis_core.metrics import RunningLoss
 from recis_core.objective import target_of
 from recis_core.optim import RowOptimizer, Rule
+from recis_core.pending import Pending
 from recis_core.pipeline import Pipeline, Turn, depth_of
 from recis_core.settings import Settings, TrainReader
 from recis_core.step import Launched, Numbers, Ready, gradients
@@ -75,8 +75,6 @@ class Trainer:
         self.skipped_in_a_row = 0
         self._saved = -1
         self._position: Any = None  # while the reader is ahead of the training
-        self._pending: Launched | None = None
-        self._began = 0.0
 
     @property
     def fraction(self) -> float | None:
@@ -98,14 +96,14 @@ class Trainer:
         reason = "failed"
         try:
             with self.interrupt:
-                self._tell("on_start")
+                self.tell("on_start")
                 self._run()
             reason = "done"
         except (Interrupted, KeyboardInterrupt):
             reason = "interrupted"
             raise
         finally:
-            self._tell("on_end", reason)
+            self.tell("on_end", reason)
         return self.metrics
 
     def _begin(self, resume: bool) -> None:
@@ -137,17 +135,17 @@ class Trainer:
         self._position = self.reader.state()
         try:
             with self._pipeline(self.reader) as ahead:
-                self._began = time.perf_counter()
+                pending = Pending(self)
                 while settings.steps is None or self.step < settings.steps:
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
                     launched = self.launch_step(ready, ahead.advance)
                     ahead.retire(ready)
-                    self._report(launched)
+                    pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
-                    self._between(ended)
-                self._report(None)
+                    self._between(pending, ended)
+                pending.flush()
         finally:
             # Batches that were read ahead are still to be trained on.
             if self.reader.state() != self._position:
@@ -167,44 +165,24 @@ class Trainer:
 
         return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
 
-    def _between(self, epoch_ended: bool) -> None:
+    def _between(self, pending: Pending, epoch_ended: bool) -> None:
         """What is due after a step."""
         settings = self.settings
         evaluate = self.valid is not None and self._due(settings.evaluate_every, epoch_ended)
         save = self.folder is not None and self._due(settings.save_every, epoch_ended)
         if not (evaluate or save or self.interrupt.requested):
             return
-        self._report(None)
+        pending.flush()
         if evaluate:
             self._evaluate()
         if save:
             self.save()
         if self.interrupt.requested:
             self._leave()
-        self._began = time.perf_counter()
+        pending.resume()
 
     def _due(self, every: int | None, epoch_ended: bool) -> bool:
         return epoch_ended if every is None else self.step % every == 0
-
-    def _report(self, launched: Launched | None) -> None:
-        """Tell of the steps whose numbers are there; None: of all.
-
-        A GPU's loss is read a step later, so that nobody waits for it, unless the guard did.
-        """
-        due = [self._pending, launched]
-        self._pending = None
-        if launched is not None and not self._known_at_once:
-            self._pending = due.pop()
-        for each in due:
-            if each is not None:
-                done = self.settle(each)
-                now = time.perf_counter()
-                self._tell("on_step", Step(**done, seconds=now - self._began))
-                self._began = time.perf_counter()
-
-    @property
-    def _known_at_once(self) -> bool:
-        return self.settings.guard > 0 or torch.device(self.kernels.device).type == "cpu"
 
     def train_step(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """One optimizer step over `batches`, as if they were one; -> the fields of `Step`."""
@@ -286,7 +264,7 @@ class Trainer:
             keep=self.settings.keep,
         )
         self._saved = self.step
-        self._tell("on_save", path)
+        self.tell("on_save", path)
         return path
 
     def restore(self, path: Path) -> None:
@@ -297,7 +275,7 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.valid is not None
         self.metrics, self.evaluated = self.evaluate(self.valid()), self.step
-        self._tell("on_evaluate", self.metrics)
+        self.tell("on_evaluate", self.metrics)
 
     def _leave(self) -> None:
         if self.folder is None:
@@ -306,6 +284,7 @@ class Trainer:
             self.save()
         raise Interrupted(f"saved step {self.step}, resume with --resume")
 
-    def _tell(self, what: str, *about: Any) -> None:
+    def tell(self, what: str, *about: Any) -> None:
+        """Call the method `what` of every callback."""
         for callback in self.callbacks:
             getattr(callback, what)(self, *about)
