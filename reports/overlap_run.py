@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import backends
@@ -159,7 +159,9 @@ def main(path: Path, backend: str) -> int:
         for turn, (feed, overlap, guard) in enumerate(cases * 2):
             watch = run(kernels, feeds[feed], overlap, guard)
             median = statistics.median(watch.seconds)
-            each = dict(feed=feed, overlap=overlap, guard=guard, turn=turn, median_ms=median * 1e3)
+            each: dict[str, Any] = dict(
+                feed=feed, overlap=overlap, guard=guard, turn=turn, median_ms=median * 1e3
+            )
             each |= dict(device=watch.idle(), waits=dict(watch.waits), losses=watch.losses)
             found.append(each)
             idle = each["device"]["idle"]
