@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ from recis_core.train import Trainer
 from roofline.record import versions
 from workloads.mse import CONFIGS, MseModel, write_mse
 
-ROWS, BATCH, WARM, TIMED, TRACED, WATCHED = 4096 * 48, 4096, 20, 40, 12, 6
+ROWS, BATCH, WARM, TIMED, TRACED, WATCHED = 4096 * 24, 4096, 10, 25, 10, 5
 STEPS = WARM + TIMED + TRACED + WATCHED
-COMPARED = 40
+COMPARED = 24
 FEEDS = ("arrow", "pinned")
 
 
@@ -51,7 +52,8 @@ class Held:
 
     def __init__(self, reader: Reader) -> None:
         self.kernels, self.rows, self.at = reader.kernels, reader.rows, 0
-        self.staged: list[Staged] = [one for one, _ in reader.stream.staged(Position())]
+        staged = islice(reader.stream.staged(Position()), reader.batches)
+        self.staged: list[Staged] = [one for one, _ in staged]
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -90,7 +92,7 @@ class Watch(Callback):
         torch.cuda.set_sync_debug_mode("default")
 
     def seen(self, message: Any, *about: Any) -> None:
-        if "synchroniz" not in str(message):
+        if "called a synchronizing" not in str(message):
             return
         frames = traceback.extract_stack()[:-1]
         ours = [f for f in frames if "site-packages" not in f.filename and "recis" in f.filename]

@@ -120,6 +120,11 @@ def test_memory_that_is_not_held_is_caught(kernels, monkeypatch):
     class Zeros(Hostile):
         value = 0  # legal as an index, so that nothing but the losses goes wrong
 
+        def accumulate(self):
+            # Late enough that the thread has got to the batch after the next.
+            torch.cuda._sleep(30 * LATE)
+            super().accumulate()
+
     want = losses(kernels, 0, guard=0)
     monkeypatch.setattr(Pipeline, "retire", lambda self, items: None)
     assert not np.allclose(losses(kernels, 1, Zeros, guard=0), want, rtol=1e-4)
@@ -147,11 +152,18 @@ def test_a_step_is_launched_while_the_device_is_busy(kernels):
 
     batches = toy_batches(10 * 64, 64)
     trainer = toy_trainer(
-        kernels, MemoryReader(batches), overlap=1, guard=0, clip=0.5, callbacks=(Timed(),)
+        kernels,
+        MemoryReader(batches),
+        overlap=1,
+        guard=0,
+        clip=0.5,
+        callbacks=(Timed(),),
+        # Room for all ids, as growing is not of a steady step.
+        embedding=partial(Embedding, log2_rows=12),
     )
     trainer.train()
-    # The first steps grow the blocks and the maps.
-    assert not any(done for _, done in took[5:]), took
+    # The first steps load kernels.
+    assert not any(done for _, done in took[3:]), took
 
 
 def test_the_training_thread_never_waits(kernels):
@@ -160,7 +172,7 @@ def test_the_training_thread_never_waits(kernels):
 
     def seen(message, *about):
         own = threading.current_thread().name != "recis-prepare"
-        if own and "synchroniz" in str(message):
+        if own and "called a synchronizing" in str(message):
             found.append("".join(traceback.format_stack(limit=12)))
 
     class Watching(Record):
@@ -169,7 +181,13 @@ def test_the_training_thread_never_waits(kernels):
 
     batches = toy_batches(12 * 64, 64)
     trainer = toy_trainer(
-        kernels, MemoryReader(batches), overlap=1, guard=0, clip=0.5, callbacks=(Watching(),)
+        kernels,
+        MemoryReader(batches),
+        overlap=1,
+        guard=0,
+        clip=0.5,
+        callbacks=(Watching(),),
+        embedding=partial(Embedding, log2_rows=12),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -191,7 +209,7 @@ def test_the_watch_sees_a_wait(kernels):
             torch.ones(3, device=DEVICE).sum().item()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert any("synchroniz" in message for message in found)
+    assert any("called a synchronizing" in message for message in found)
 
 
 def test_evaluation_overlapped_is_the_same(kernels):
