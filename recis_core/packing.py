@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recis_core.readback import to_device
 from recis_core.schema import Feature, Pooling
 from recis_core.types import index_dtype
 
@@ -111,7 +112,7 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
         end = at + sum(counts)
         stretches.append(Stretch(at, end, offsets, weights))
         at = end
-    return Packed(ids, splits.to(ids.device), tuple(stretches), rows)
+    return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
 
 
 def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
     different = {id(own): own for own in offsets}
     tails = {key: own[1:] for key, own in different.items()}
     ends = torch.stack([tails[id(own)] for own in offsets])
-    starts = starts.to(ends.device)
+    starts = to_device(starts, ends.device)
     moved = starts.new_empty(1 + ends.numel())
     moved[:1] = 0
     torch.add(ends, starts[:-1, None], out=moved[1:].view(ends.shape))

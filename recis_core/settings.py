@@ -48,7 +48,9 @@ class Settings:
     one more is an error; 0 looks at no gradient. `dense` makes the dense parameters' optimizer,
     `scheduler` a schedule, by step, of it and of the rows' optimizer. `evaluate_every`,
     `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
-    `keep`: checkpoints to keep. `threads`: torch's, None for as they are.
+    `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
+    read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
+    cores the step has use for.
     """
 
     steps: int | None = None
@@ -62,13 +64,16 @@ class Settings:
     keep: int = 3
     seed: int = 0
     threads: int | None = None
+    overlap: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("accumulation", "keep", "steps", "evaluate_every", "save_every", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, not 1 or more")
-        if self.guard < 0:
-            raise ValueError(f"guard is {self.guard}, not 0 or more")
+        for name in ("guard", "overlap"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, not 0 or more")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}, not above 0")
