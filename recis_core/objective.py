@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -52,7 +52,7 @@ def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) 
 def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `forward` gets: leaves by feature, dense columns of values by name [rows, width].
 
-    The label and the sample weights are not among them.
+    The label and the sample weights are not among them. Beside a ragged leaf its offsets and ids.
     """
     hidden = (model.task.label, model.task.weight)
     dense = [
@@ -63,16 +63,31 @@ def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[st
     return {**{name: batch.dense(name) for name in dense}, **leaves}
 
 
-def logits_of(model: nn.Module, inputs: dict[str, Tensor], rows: int) -> Tensor:
-    """The model's logits [rows] in float32, or ValueError if it gives another shape."""
-    logits = model(inputs)
+class Logits(NamedTuple):
+    """What a training model may give in place of logits [rows]: these, and a scalar `loss` of an
+    objective of its own, a mean that is added to the loss of the labels."""
+
+    logits: Tensor
+    loss: Tensor
+
+
+def logits_of(model: nn.Module, inputs: dict[str, Tensor], rows: int) -> Any:
+    """The model's logits [rows] in float32, or `Logits` where it has an objective of its own.
+
+    ValueError if it gives another shape.
+    """
+    made = model(inputs)
+    logits = made.logits if isinstance(made, Logits) else made
     if logits.shape != (rows,):
         raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}, not ({rows},)")
-    return logits.float()
+    return Logits(logits.float(), made.loss) if isinstance(made, Logits) else logits.float()
 
 
-def loss_sum(logits: Tensor, target: Target) -> Tensor:
-    """Σ weight · binary cross-entropy: what divided by Σ weight is the loss."""
-    return binary_cross_entropy_with_logits(
+def loss_sum(logits: Tensor | Logits, target: Target) -> Tensor:
+    """Σ weight · binary cross-entropy: what divided by Σ weight is the loss. A model's own loss
+    counts once for every unit of weight."""
+    own = logits.loss * target.total if isinstance(logits, Logits) else 0.0
+    logits = logits.logits if isinstance(logits, Logits) else logits
+    return own + binary_cross_entropy_with_logits(
         logits, target.labels, weight=target.weights, reduction="sum"
     )

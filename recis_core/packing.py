@@ -52,8 +52,11 @@ class Run:
     weighted: bool
     features: tuple[Feature, ...]
 
-    def segments(self, rows: int) -> int:
-        """Leaf rows: a row per sample and feature, for tiles per position."""
+    def segments(self, rows: int, values: int) -> int:
+        """Leaf rows: one per sample and feature, of tiles one per position, of ragged ones one for
+        each of the `values`."""
+        if self.pooling == "ragged":
+            return values
         return len(self.features) * rows * (self.length or 1)
 
 
@@ -72,13 +75,15 @@ def runs_of(features: Sequence[Feature]) -> tuple[Run, ...]:
 class Stretch:
     """The part of a run in a packed batch: `begin`:`end` of the values.
 
-    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None.
+    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None; sizes: how
+    many values each feature has.
     """
 
     begin: int
     end: int
     offsets: Tensor
     weights: Tensor | None
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -101,14 +106,14 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
     splits = starts_of([len(b.ids) for own in each for b in own])
     stretches, at = [], 0
     for own in each:
-        starts = starts_of([len(b.ids) for b in own])
-        size = int(starts[-1])
+        sizes = tuple(len(b.ids) for b in own)
+        starts, size = starts_of(sizes), sum(sizes)
         moved = torch.stack([b.offsets[1:] for b in own]).to(splits.dtype)
         moved += starts[:-1, None].to(moved.dtype).to(ids.device)
         weights = None
         if own[0].weights is not None:
             weights = end_to_end([b.weights for b in own if b.weights is not None])
-        stretches.append(Stretch(at, at + size, pad(moved.reshape(-1), (1, 0)), weights))
+        stretches.append(Stretch(at, at + size, pad(moved.reshape(-1), (1, 0)), weights, sizes))
         at += size
     return Packed(ids, splits.to(ids.device), tuple(stretches), rows)
 
@@ -116,11 +121,15 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
 def leaf_offsets(runs: Sequence[Run], packed: Packed) -> Tensor:
     """Offsets [leaf rows + 1] of a group: which values each row of its leaves is made of.
 
-    Every position of a tile is a row of its own, made of one value or none.
+    Every position of a tile is a row of its own, made of one value or none; so is every value of
+    a ragged leaf.
     """
     parts = []
     for run, stretch in zip(runs, packed.stretches, strict=True):
         begin = stretch.offsets[:-1]
+        if run.pooling == "ragged":
+            values = stretch.end - stretch.begin
+            begin = torch.arange(values, dtype=begin.dtype, device=begin.device)
         if run.length is not None:
             place = torch.arange(run.length, dtype=begin.dtype, device=begin.device)
             lengths = stretch.offsets.diff()
