@@ -133,7 +133,7 @@ class LmaModel(nn.Module):
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:
     """The events' five features, and the candidate's four from the same tables."""
-    begin = Initializer("normal", 0.0, 0.05)
+    begin = Initializer("normal", 0.0, 1.0)
     tables = {name: Table(name, shape.dim, begin) for name in EVENTS}
     last = (Truncate(shape.length, "last"),)
     events = [Feature(n, n, tables[n], "ragged", transforms=last) for n in EVENTS]
