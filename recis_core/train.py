@@ -16,13 +16,15 @@ from recis_core.callbacks import Callback, Step
 from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard
 from recis_core.data import Batch
+from recis_core.dense import forward_of
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
 from recis_core.kernels import Kernels
 from recis_core.metrics import RunningLoss
-from recis_core.objective import inputs_of, logits_of, loss_sum, target_of
+from recis_core.objective import inputs_of, logits_of, loss_of, target_of, total_of
 from recis_core.optim import RowOptimizer, Rule
 from recis_core.settings import Settings, TrainReader
+from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
 
@@ -54,6 +56,8 @@ class Trainer:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.model: Any = model.to(kernels.device)
+        self.tasks = tasks_of(model)
+        self.forward = forward_of(self.model, settings.precision, settings.compile)
         self.kernels, self.settings, self.reader = kernels, settings, reader
         self.valid, self.folder, self.callbacks = valid, folder, tuple(callbacks)
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
@@ -155,14 +159,15 @@ class Trainer:
         """One optimizer step over `batches`, as if they were one; -> the fields of `Step`."""
         self.model.train()
         batches = [batch.to(self.kernels.device) for batch in batches]
-        targets = [target_of(self.model.task, batch) for batch in batches]
+        targets = [target_of(self.tasks, batch) for batch in batches]
         # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
-        weight = sum(target.total for target in targets) or 1.0
+        total = total_of(targets)
         loss = 0.0
         for batch, target in zip(batches, targets, strict=True):
             leaves = self.embedding.lookup(batch, train=True)
-            logits = logits_of(self.model, inputs_of(self.model, batch, leaves), batch.rows)
-            share = loss_sum(logits, target) / weight
+            inputs = inputs_of(self.model, batch, leaves)
+            logits = logits_of(self.forward, inputs, batch.rows, len(self.tasks))
+            share = loss_of(logits, target, total)
             share.backward()
             self.embedding.accumulate()
             loss += share.item()
@@ -202,11 +207,13 @@ class Trainer:
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`."""
-        return inference.evaluate(self.model, self.embedding, self.kernels, batches)
+        given = self.model, self.embedding, self.kernels, batches
+        return inference.evaluate(*given, forward=self.forward)
 
     def predict(self, batches: Iterable[Batch], path: Path) -> int:
         """Write row, label and group if they are there, and score to `path`; -> rows written."""
-        return inference.predict(self.model, self.embedding, self.kernels, batches, path)
+        given = self.model, self.embedding, self.kernels, batches, path
+        return inference.predict(*given, forward=self.forward)
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, between two steps; CheckpointError if that fails."""

@@ -13,6 +13,7 @@ from reports.commands.bench import bench
 from reports.commands.check import check
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
+from reports.commands.plan import plan
 from reports.commands.predict import predict
 from reports.commands.train import train
 from reports.failure import Misuse
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, backends):
+for command in (train, plan, evaluate, predict, check, bench, backends):
     app.command()(command)
 app.add_typer(data, name="data")
 
