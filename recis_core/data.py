@@ -24,12 +24,15 @@ class Ragged:
     offsets: Tensor  # [segments + 1], int32 where the extent allows, starts at 0
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1  # len() of a tensor costs a microsecond
 
     @property
     def flat(self) -> Tensor:
         """The innermost values."""
-        return self.values if isinstance(self.values, Tensor) else self.values.flat
+        values = self.values
+        while isinstance(values, Ragged):
+            values = values.values
+        return values
 
     @property
     def nbytes(self) -> int:
@@ -70,7 +73,7 @@ class Batch:
         if isinstance(column, Ragged):
             return column
         rows, width = column.shape
-        return Ragged(column.reshape(-1), even_offsets(rows, width, column.device))
+        return Ragged(column.flatten(), even_offsets(rows, width, column.device))
 
 
 @lru_cache(maxsize=64)
