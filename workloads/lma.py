@@ -29,9 +29,9 @@ class LmaConfig:
 def bench(length: int, batch: int, rows: int, positions: int) -> LmaConfig:
     """One 80 GB GPU: a million items, four layers of 512."""
     return LmaConfig(
-        Planted(items=1_000_192, categories=256, shops=50_000, length=length),
+        Planted(items=1_000_000, categories=64, shops=50_000, length=length),
         Rows(rows, 256, 16),
-        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_192, positions=positions),
+        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions),
         batch,
         lr=4e-3,
         dense_lr=1e-3,

@@ -73,9 +73,7 @@ def draw_users(planted: Planted, rng: np.random.Generator, users: int) -> Users:
     band = rng.integers(0, BANDS, users)
     stray = rng.random(n) < planted.stray
     steps = offsets_of_steps(planted)
-    step = np.where(
-        stray, rng.integers(0, planted.categories, n), steps[rng.integers(0, STEPS, n)]
-    )
+    step = np.where(stray, rng.integers(0, planted.categories, n), steps[rng.integers(0, STEPS, n)])
     user = np.repeat(np.arange(users), length)
     category = _running(step, offsets, user) % planted.categories
     other = (band[user] + rng.integers(1, BANDS, n)) % BANDS

@@ -162,9 +162,7 @@ def truth(users: Users, positions: int) -> pa.Table:
     ends = users.offsets[1:]
     begins = np.minimum(np.maximum(ends - positions, users.offsets[:-1] + 1), ends)
     columns = [users.click, users.label, total[ends] - total[begins], ends - begins]
-    return pa.table(
-        {n: pa.array(c, TRUTH[n]) for n, c in zip(TRUTH, columns, strict=True)}
-    )
+    return pa.table({n: pa.array(c, TRUTH[n]) for n, c in zip(TRUTH, columns, strict=True)})
 
 
 def known(truth: pa.Table) -> dict[str, float]:

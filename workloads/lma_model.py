@@ -81,7 +81,10 @@ class LmaModel(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, width, bias=False)
-        self.key, self.value = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.key, self.value = (
+            nn.Linear(width, width, bias=False),
+            nn.Linear(width, width, bias=False),
+        )
         self.mlp = mlp(2 * width, shape.hidden)
         self.output = nn.Linear(width, shape.items, bias=False) if shape.items else None
         if self.output is not None:
@@ -121,14 +124,14 @@ class LmaModel(nn.Module):
         attended = target_attention(query, x, key, value, sequences)
         return self.mlp(torch.cat([candidate, attended.to(candidate.dtype)], 1)).squeeze(1)
 
-    def compile_dense(self, compiler: Callable[..., Callable] = torch.compile) -> None:
-        """Compile what lies between the attention calls, whole graphs of any number of events.
+    def compile_parts(self, compiler: Callable[..., Callable]) -> None:
+        """Compile what lies between the attention calls, for any number of events.
 
         Attention stays outside: it is a library's kernel already, and its calls depend on lengths.
         """
         for layer in self.layers:
-            layer.before = compiler(layer.before, fullgraph=True, dynamic=True)
-            layer.after = compiler(layer.after, fullgraph=True, dynamic=True)
+            layer.before = compiler(layer.before, dynamic=True)
+            layer.after = compiler(layer.after, dynamic=True)
 
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:
