@@ -12,7 +12,8 @@ from recis_core.packing import Packed, Run
 
 
 def gather(kernels: Kernels, blocks: Blocks, rows: Tensor, index: Tensor) -> Tensor:
-    """[values, dim]: the row of every value; `index` [values] names a distinct pair, `rows` its row.
+    """[values, dim]: the row of every value; `index` [values] names a distinct pair, `rows` [U] its
+    row.
 
     Rows are read where they lie: gathering the distinct ones first would move them twice.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class Sequences:
 
     def _alike(self, length: int, numbers: list[int]) -> Alike:
         begins = [self.starts[number] for number in numbers]
-        if all(b - a == length for a, b in zip(begins, begins[1:], strict=False)):
+        if all(b - a == length for a, b in pairwise(begins)):
             return Alike(length, tuple(numbers), begins[0], None)
         index = torch.tensor(begins)[:, None] + torch.arange(length)
         return Alike(length, tuple(numbers), None, index.reshape(-1).to(self.offsets.device))
@@ -109,7 +110,7 @@ class Sequences:
         sequence, and of that successor; int64 on the device."""
         parts = [
             torch.arange(max(end - 1 - most, begin), max(end - 1, begin))
-            for begin, end in zip(self.starts, self.starts[1:], strict=False)
+            for begin, end in pairwise(self.starts)
         ]
         at = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
         at = at.to(self.offsets.device)

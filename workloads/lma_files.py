@@ -1,4 +1,4 @@
-"""Writing the data of `lma` once: parts from streams of their own, a manifest with what is known."""
+"""Writing the data of `lma` once: a stream for each part, a manifest with what is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of `lma`: a causal transformer over ragged behaviour sequences, target attention, MLP."""
+"""The model of `lma`: a causal transformer over ragged sequences, target attention, an MLP."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Shape:
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)); the feed-forward is 4 times as wide."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)), the latter 4 times as wide inside."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
