@@ -42,27 +42,11 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, target: Tensor, rows: int) -> Tensor:
         wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
-        exact = torch.promote_types(x.dtype, torch.float32)
-        own = weight.to(x.dtype)
-        total = torch.zeros((), dtype=exact, device=x.device)
-        grad_x = torch.empty_like(x) if wanted[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=exact) if wanted[1] else None
-        for begin in range(0, len(x), rows):
-            part, goal = x[begin : begin + rows], target[begin : begin + rows, None]
-            logits = part @ own.T
-            top, at = logits.max(1, keepdim=True)
-            total -= logits.gather(1, goal).to(exact).sum() - top.to(exact).sum()
-            # Softmax sums in float32 whatever the dtype. Its largest output gives ln Σ exp.
-            grad = torch.softmax(logits, 1)
-            total -= grad.gather(1, at).to(exact).log().sum()
-            del logits
-            grad.scatter_add_(1, goal, grad.new_full(goal.shape, -1.0))
-            if grad_x is not None:
-                torch.mm(grad, own, out=grad_x[begin : begin + rows])
-            if grad_weight is not None:
-                _add_product(grad_weight, grad, part)
-        ctx.grads, ctx.count, ctx.kind = (grad_x, grad_weight), max(len(x), 1), weight.dtype
-        return total / ctx.count
+        # Autocast would make float32 of the softmax, the largest tensor there is.
+        with torch.autocast(x.device.type, enabled=False):
+            loss, *grads = _forward(x, weight.detach(), target, rows, wanted)
+        ctx.grads, ctx.count, ctx.kind = grads, max(len(x), 1), weight.dtype
+        return loss / ctx.count
 
     @staticmethod
     @once_differentiable
@@ -75,6 +59,32 @@ class _Fused(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _forward(
+    x: Tensor, weight: Tensor, target: Tensor, rows: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Sum of the losses, and the gradients of that sum that are wanted, `rows` rows at a time."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    own = weight.to(x.dtype)
+    total = torch.zeros((), dtype=exact, device=x.device)
+    grad_x = torch.empty_like(x) if wanted[0] else None
+    grad_weight = torch.zeros_like(weight, dtype=exact) if wanted[1] else None
+    for begin in range(0, len(x), rows):
+        part, goal = x[begin : begin + rows], target[begin : begin + rows, None]
+        logits = part @ own.T
+        top, at = logits.max(1, keepdim=True)
+        total += top.to(exact).sum() - logits.gather(1, goal).to(exact).sum()
+        # Softmax sums in float32 whatever the dtype. Its largest output gives ln Σ exp.
+        grad = torch.softmax(logits, 1)
+        total -= grad.gather(1, at).to(exact).log().sum()
+        del logits
+        grad.scatter_add_(1, goal, grad.new_full(goal.shape, -1.0))
+        if grad_x is not None:
+            torch.mm(grad, own, out=grad_x[begin : begin + rows])
+        if grad_weight is not None:
+            _add_product(grad_weight, grad, part)
+    return total, grad_x, grad_weight
 
 
 def _add_product(into: Tensor, grad: Tensor, x: Tensor) -> None:

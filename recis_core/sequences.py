@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -12,25 +13,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Alike:
-    """Sequences of one `length` > 0: their numbers, and their elements in order.
-
-    `begin`: the first element where the sequences follow each other without a gap, else None and
-    `index` [number · length] names the elements.
-    """
+    """The numbers of the sequences of one `length` > 0."""
 
     length: int
     numbers: tuple[int, ...]
-    begin: int | None
-    index: Tensor | None
-
-    def take(self, x: Tensor) -> Tensor:
-        """Elements [n, …] -> [sequences, length, …]; a view where they follow each other."""
-        if self.begin is not None:
-            part = x[self.begin : self.begin + len(self.numbers) * self.length]
-        else:
-            assert self.index is not None
-            part = x.index_select(0, self.index)
-        return part.unflatten(0, (len(self.numbers), self.length))
 
 
 @dataclass(frozen=True)
@@ -58,52 +44,45 @@ class Sequences:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        starts = [0]
-        for length in self.lengths:
-            starts.append(starts[-1] + length)
-        return tuple(starts)
+        return tuple(accumulate(self.lengths, initial=0))
 
     @cached_property
     def alike(self) -> tuple[Alike, ...]:
         """All but the empty sequences, those of equal length together: one call serves them."""
-        by_length: dict[int, list[int]] = {}
+        found: dict[int, list[int]] = {}
         for number, length in enumerate(self.lengths):
             if length:
-                by_length.setdefault(length, []).append(number)
-        return tuple(self._alike(n, numbers) for n, numbers in by_length.items())
-
-    def _alike(self, length: int, numbers: list[int]) -> Alike:
-        begins = [self.starts[number] for number in numbers]
-        if all(b - a == length for a, b in pairwise(begins)):
-            return Alike(length, tuple(numbers), begins[0], None)
-        index = torch.tensor(begins)[:, None] + torch.arange(length)
-        return Alike(length, tuple(numbers), None, index.reshape(-1).to(self.offsets.device))
+                found.setdefault(length, []).append(number)
+        return tuple(Alike(length, tuple(numbers)) for length, numbers in found.items())
 
     @cached_property
-    def order(self) -> Tensor | None:
-        """Where the elements of `alike`, laid end to end, belong; None where they lie there."""
-        if len(self.alike) < 2 and all(a.begin is not None for a in self.alike):
+    def _order(self) -> tuple[Tensor, Tensor] | None:
+        """Elements in order of `alike`, and the way back; None where they already lie so."""
+        numbers = [number for alike in self.alike for number in alike.numbers]
+        if numbers == sorted(numbers):
             return None
-        if all(len(a.numbers) == 1 for a in self.alike):
-            return None  # one by one, so in order
-        parts = [
-            a.index if a.index is not None else self._range(a.begin or 0, a) for a in self.alike
+        begins = torch.tensor(self.starts[:-1])[numbers]
+        sizes = torch.tensor(self.lengths)[numbers]
+        moved = begins - (sizes.cumsum(0) - sizes)
+        order = torch.arange(self.total) + moved.repeat_interleave(sizes)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(self.total)
+        return order.to(self.offsets.device), back.to(self.offsets.device)
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Elements [n, …] -> for each of `alike` [sequences, length, …]; views where possible."""
+        if self._order is not None:
+            x = x.index_select(0, self._order[0])
+        parts = x.split([a.length * len(a.numbers) for a in self.alike])
+        return [
+            part.unflatten(0, (len(a.numbers), a.length))
+            for part, a in zip(parts, self.alike, strict=True)
         ]
-        where = torch.empty(self.total, dtype=torch.int64, device=self.offsets.device)
-        where[torch.cat(parts)] = torch.arange(self.total, device=self.offsets.device)
-        return where
 
-    def _range(self, begin: int, alike: Alike) -> Tensor:
-        size = len(alike.numbers) * alike.length
-        return torch.arange(begin, begin + size, device=self.offsets.device)
-
-    def put(self, parts: list[Tensor], like: Tensor) -> Tensor:
-        """[sequences, length, …] of each of `alike` -> elements [n, …]; `like` where none is."""
-        if not parts:
-            return like
-        flat = [part.flatten(0, 1) for part in parts]
-        joined = flat[0] if len(flat) == 1 else torch.cat(flat)
-        return joined if self.order is None else joined.index_select(0, self.order)
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of `split`, of at least one part."""
+        joined = torch.cat([part.flatten(0, 1) for part in parts])
+        return joined if self._order is None else joined.index_select(0, self._order[1])
 
     def last(self, most: int) -> tuple[Tensor, Tensor]:
         """(positions, next positions): of the last `most` elements that have a successor in their

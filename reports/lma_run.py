@@ -117,7 +117,7 @@ def timed_path(drawn: list[int], path: Any, roof: float) -> dict[str, Any]:
         with torch.no_grad():
             exact = causal_attention(*tensors, sequences, "each")
         result["difference"] = float((out - exact).norm() / exact.norm())
-    except (RuntimeError, NotImplementedError, ImportError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, ImportError, TypeError) as error:
         result["error"] = str(error).strip().split("\n")[0][:200]
     return result
 
