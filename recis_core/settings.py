@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recis_core.data import Batch
+from recis_core.dense import Precision
 
 
 class TrainReader(Protocol):
@@ -50,7 +51,8 @@ class Settings:
     `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
     `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
     read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
-    cores the step has use for.
+    cores the step has use for. `precision`: of the dense part; embedding rows, gradients' sums and
+    updates are float32 either way. `compile`: the dense part by `torch.compile` as one graph.
     """
 
     steps: int | None = None
@@ -65,6 +67,8 @@ class Settings:
     seed: int = 0
     threads: int | None = None
     overlap: int | None = None
+    precision: Precision = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("accumulation", "keep", "steps", "evaluate_every", "save_every", "threads"):
@@ -75,5 +79,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} is {value}, not 0 or more")
+        if self.precision not in get_args(Precision):
+            there = ", ".join(get_args(Precision))
+            raise ValueError(f"precision is {self.precision!r}, not one of {there}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}, not above 0")
