@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,9 +20,14 @@ def forward_of(
     bfloat16: PyTorch's autocast, which rounds the inputs of matrix products and leaves parameters
     and reductions in float32; leaves and their gradients stay float32. `compile`: one graph by
     `torch.compile(fullgraph=True)`, made when first called and again for other shapes; what cannot
-    be captured is an error of torch. Parameters stay the model's own.
+    be captured is an error of torch. A model with `compile_parts` is asked to compile itself so,
+    whose calls depend on lengths that the host must see. Parameters stay the model's own.
     """
-    called: Any = torch.compile(model, fullgraph=True, backend=backend) if compile else model
+    called: Any = model
+    if compile and hasattr(model, "compile_parts"):
+        called.compile_parts(partial(torch.compile, fullgraph=True, backend=backend))
+    elif compile:
+        called = torch.compile(model, fullgraph=True, backend=backend)
     if precision == "float32":
         return called
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) 
 def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `forward` gets: leaves by feature, dense columns of values by name [rows, width].
 
-    Labels and sample weights are not among them.
+    Labels and sample weights are not among them. Beside a ragged leaf its offsets and ids.
     """
     hidden = {name for task in tasks_of(model) for name in (task.label, task.weight)}
     dense = [
@@ -93,18 +93,28 @@ def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[st
     return {**{name: batch.dense(name) for name in dense}, **leaves}
 
 
+class Logits(NamedTuple):
+    """What a training model may give in place of logits: these, and a scalar `loss` of an objective
+    of its own, a mean that is added to the loss of the labels."""
+
+    logits: Tensor
+    loss: Tensor
+
+
 def logits_of(
-    forward: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor], rows: int, tasks: int
-) -> Tensor:
-    """The model's logits [rows], of several tasks [rows, tasks], in float32.
+    forward: Callable[[dict[str, Tensor]], Any], inputs: dict[str, Tensor], rows: int, tasks: int
+) -> Any:
+    """The model's logits [rows], of several tasks [rows, tasks], in float32; `Logits` where it has
+    an objective of its own.
 
     ValueError if it gives another shape.
     """
-    logits = forward(inputs)
+    made = forward(inputs)
+    logits = made.logits if isinstance(made, Logits) else made
     shape = (rows,) if tasks == 1 else (rows, tasks)
     if logits.shape != shape:
         raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}, not {shape}")
-    return logits.float()
+    return Logits(logits.float(), made.loss) if isinstance(made, Logits) else logits.float()
 
 
 def total_of(targets: Sequence[Target]) -> Tensor:
@@ -113,8 +123,14 @@ def total_of(targets: Sequence[Target]) -> Tensor:
     return total.where(total > 0, 1.0)
 
 
-def loss_of(logits: Tensor, target: Target, total: Tensor) -> Tensor:
-    """Σ over tasks of share · (Σ weight · binary cross-entropy) / total: one micro-batch's part."""
+def loss_of(logits: Tensor | Logits, target: Target, total: Tensor) -> Tensor:
+    """Σ over tasks of share · (Σ weight · binary cross-entropy) / total: one micro-batch's part.
+
+    A model's own loss counts as much as the first task's weights of this micro-batch.
+    """
+    if isinstance(logits, Logits):
+        own = logits.loss.float() * (target.total[0] / total[0])
+        return own + loss_of(logits.logits, target, total)
     each = binary_cross_entropy_with_logits(
         logits.view(target.labels.shape), target.labels, weight=target.weights, reduction="none"
     )

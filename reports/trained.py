@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recis_core import checkpoint
+from recis_core.allocator import keep_freed_memory
 from recis_core.kernels import Kernels
 from recis_core.settings import Settings
 from recis_core.train import Trainer
 from reports.run import Run
-from roofline.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)

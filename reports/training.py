@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from recis_core.allocator import keep_freed_memory
 from recis_core.callbacks import Callback, JsonLog
 from recis_core.interrupt import Interrupted
 from recis_core.kernels import Kernels
@@ -19,7 +20,6 @@ from reports.console import console, emit, say
 from reports.data import written
 from reports.failure import Failure
 from reports.run import Run
-from roofline.allocator import keep_freed_memory
 from roofline.device import measure_roofs
 from roofline.trace import StepTrace, step_table
 
