@@ -184,21 +184,6 @@ def store(context, address, left, value, form):
 
 
 @intrinsic
-def stream(context, address, value, form):
-    """Write all lanes around the caches to `address`, a multiple of their size, rounded to the
-    form. Whoever writes fills whole cache lines."""
-
-    def emit(cg, b, sig, args):
-        raw = _encode(b, args[1], form, WIDTH)
-        made = b.store(raw, _pointer(b, args[0], raw.type))
-        made.align = WIDTH * (4 if form == types.float32 else 2)
-        made.set_metadata("nontemporal", b.module.add_metadata([BITS[32](1)]))
-        return cg.get_dummy_value()
-
-    return types.void(types.int64, lanes, form), emit
-
-
-@intrinsic
 def scalar(context, address, at, form):
     """Element `at` of the array at `address`, as float32."""
 

@@ -8,18 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from backends.numba.arithmetic import spread
-from backends.numba.lanes import (
-    address_of,
-    form_of,
-    load,
-    load_all,
-    put,
-    scalar,
-    store,
-    stream,
-    width_of,
-)
-from backends.numba.memory import STREAMED, prefetch, row_at, whole_lines
+from backends.numba.lanes import address_of, form_of, load, load_all, put, scalar, store, width_of
+from backends.numba.memory import prefetch, row_at
 from backends.numba.threads import inlined, kernel, share
 
 # How far ahead rows are asked for, in bytes of rows: what the lines in flight can hold.
@@ -76,7 +66,6 @@ def pool(
     ahead,
     form,
     scale,
-    streaming,
     out,
 ):
     """Segments [begin, end) of out[s] = Σ weights·factors·row, times 1 / Σ weights if `scale`.
@@ -86,7 +75,6 @@ def pool(
     What is None is compiled away, a factor of 1 too.
     """
     size = width_of(form)
-    streaming = streaming and whole_lines(out, dim * size)
     far = np.int64(offsets[end]) - ahead
     first = np.int64(offsets[begin])
     for s in range(begin, end):
@@ -120,15 +108,6 @@ def pool(
                     a = a + w * load_all(row + at, form)
                 else:
                     a = a + w * load(row + at, left, form)
-            if streaming:
-                stream(to, a * factor, form)
-                if left >= 64:
-                    stream(to + 16 * size, b * factor, form)
-                    stream(to + 32 * size, c * factor, form)
-                    stream(to + 48 * size, d * factor, form)
-                    column += 48
-                column += 16
-                continue
             store(to, left, a * factor, form)
             if left >= 64:
                 store(to + 16 * size, left - 16, b * factor, form)
@@ -183,7 +162,6 @@ def pool_blocks(
         max(4, AHEAD // max(row_bytes, 1)),
         form_of(out),
         place_or_none(scale),
-        out.nbytes >= STREAMED,
         address_of(out),
     )
     share(
