@@ -34,7 +34,7 @@ def compare(
     Ratios are of times, with a confidence interval by bootstrap over the rounds.
     """
     import torch
-    from roofline.allocator import keep_freed_memory
+    from recis_core.allocator import keep_freed_memory
 
     from reports import compare_run
     from reports.choice import kernels_of, set_threads, size_of, workload_of
