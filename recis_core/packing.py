@@ -121,7 +121,12 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
 
 
 def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
-    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`."""
+    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`.
+
+    starts[0] is 0. Not to be written to: of a single part they are its own.
+    """
+    if len(offsets) == 1 and offsets[0].dtype == starts.dtype:
+        return offsets[0]
     # Columns of one id a row share their offsets, so their tails are cut off once.
     different = {id(own): own for own in offsets}
     tails = {key: own[1:] for key, own in different.items()}

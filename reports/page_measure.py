@@ -25,7 +25,7 @@ def measure(
 
     An interruption loses nothing and is no reason to show nothing: it is said in the second place.
     """
-    from roofline.allocator import keep_freed_memory
+    from recis_core.allocator import keep_freed_memory
 
     keep_freed_memory()
     place = Place.of(device)

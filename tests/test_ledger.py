@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -58,32 +57,12 @@ def test_large_traces(case: Case):
     assert refused(None, case) is None
 
 
-class SwapsTwo(maps.id_map):
-    """The rows of two of many pairs exchanged, in answers only."""
-
-    def find(self, tables: Any, ids: Any):
-        rows, missing = super().find(tables, ids)
-        held = (rows >= 0).nonzero()[0]
-        if len(held):
-            rows[held[[0, -1]]] = rows[held[[-1, 0]]]
-        return rows, missing
-
-
-class SharesOne(maps.id_map):
-    """One row of many given to two pairs."""
-
-    def insert(self, tables: Any, ids: Any):
-        rows, fresh = super().insert(tables, ids)
-        rows[len(rows) // 2] = rows[0]
-        return rows, fresh
-
-
 @pytest.mark.parametrize("case", [FIND, INSERT], ids=lambda c: c.size["last"])
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (SwapsTwo, "find returned rows"),
-        (SharesOne, "share a row"),
+        (maps.SwapsTwo, "find returned rows"),
+        (maps.SharesOne, "share a row"),
         (maps.MissesNothing, "counted the missing"),
         (maps.AllFresh, "flagged fresh"),
         (maps.FarRows, "outside"),

@@ -1,4 +1,4 @@
-"""Every piece in one pass: ranges of all elements, converted sixteen at a time by the piece's types."""
+"""Every piece in one pass: ranges of all elements, sixteen converted at a time."""
 
 from __future__ import annotations
 

@@ -17,17 +17,20 @@ MANY = 16
 _WORD, _INT = ir.IntType(64), ir.IntType(32)
 
 
-def _kind(form: types.Type) -> ir.Type:
+def _whole(form: Any) -> bool:
+    return isinstance(form, types.Integer)
+
+
+def _kind(form: Any) -> ir.Type:
     if form == types.boolean:
         return ir.HalfType()
-    if isinstance(form, types.Float):
-        return ir.FloatType() if form.bitwidth == 32 else ir.DoubleType()
-    assert isinstance(form, types.Integer)
-    return ir.IntType(form.bitwidth)
+    if _whole(form):
+        return ir.IntType(form.bitwidth)
+    return ir.FloatType() if form.bitwidth == 32 else ir.DoubleType()
 
 
-def _bits(form: types.Type) -> int:
-    return 16 if form == types.boolean else form.bitwidth  # pyright: ignore[reportAttributeAccessIssue]
+def _bits(form: Any) -> int:
+    return 16 if form == types.boolean else form.bitwidth
 
 
 def _wide(kind: ir.Type, count: int) -> ir.Type:
@@ -45,7 +48,7 @@ def _resized(b: ir.IRBuilder, raw: Any, source: Any, bits: int, count: int) -> A
 
 
 def _turned(b: ir.IRBuilder, raw: Any, shift: Any, source: Any, target: Any, count: int) -> Any:
-    if isinstance(target, types.Integer):
+    if _whole(target):
         if shift is None:
             return _resized(b, raw, source, _bits(target), count)
         moved = _resized(b, raw, source, 64, count)
@@ -56,7 +59,7 @@ def _turned(b: ir.IRBuilder, raw: Any, shift: Any, source: Any, target: Any, cou
             added = b.shuffle_vector(one, one, zeros)
         return _resized(b, b.add(moved, added), types.int64, _bits(target), count)
     to = _wide(_kind(target), count)
-    if isinstance(source, types.Integer):
+    if _whole(source):
         return b.sitofp(raw, to) if source.signed else b.uitofp(raw, to)
     if _bits(source) == _bits(target):
         return raw

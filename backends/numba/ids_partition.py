@@ -2,8 +2,8 @@
 
 A bucket holds the pairs of one owner whose hash begins alike, in order of position; ranges place
 their values by counting, then buckets are made distinct side by side. Values find their pair by
-counting again, in order of position, so that nothing but placing writes at random. Nothing depends on which
-thread did what, so neither does the order of the distinct pairs.
+counting again, in order of position, so that nothing but placing writes at random. Nothing
+depends on which thread did what, so neither does the order of the distinct pairs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def owners(world: int) -> np.ndarray:
 def bucket_of(hashed, owner, log2_parts):
     """Owner first, then the top bits of the hash, which ownership does not look at."""
     part = np.int64(hashed >> _TOP) >> (24 - log2_parts)
+    if owner is None:
+        return part
     return (np.int64(owner[np.int64(hashed & _SLICE)]) << log2_parts) + part
 
 
@@ -178,7 +180,17 @@ def ids_partition(
     columns = (ids.numpy(), splits.numpy(), tables.numpy())
     hashes = salts.numpy()
     codes = np.empty(n, np.uint16 if buckets <= 1 << 16 else np.int32)
-    run(count, ranges, bounds, *columns, hashes, owners(world), log2_parts, codes, firsts)
+    run(
+        count,
+        ranges,
+        bounds,
+        *columns,
+        hashes,
+        owners(world) if world > 1 else None,
+        log2_parts,
+        codes,
+        firsts,
+    )
     starts = np.empty(buckets + 1, np.int64)
     begin_buckets(firsts, starts)
     moved, moved_tables = np.empty(n, np.int64), np.empty(n, unique_tables.numpy().dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends.numba.memory import STREAMED, clear, copy, prefetch, row_at, stream, whole_lines
+from backends.numba.memory import clear, copy, prefetch, row_at
 from backends.numba.threads import kernel, share
 from recis_core.blocks import Blocks
 
@@ -12,8 +12,7 @@ AHEAD = 4096
 
 
 @kernel
-def gather(begin, end, pointers, log2_rows, stride, rows, row_bytes, ahead, streaming, out):
-    streaming = streaming and whole_lines(out, row_bytes)
+def gather(begin, end, pointers, log2_rows, stride, rows, row_bytes, ahead, out):
     for i in range(begin, end):
         if i + ahead < end:
             soon = rows[i + ahead]
@@ -21,9 +20,7 @@ def gather(begin, end, pointers, log2_rows, stride, rows, row_bytes, ahead, stre
                 prefetch(row_at(pointers, soon, log2_rows, stride), row_bytes)
         row = rows[i]
         to = out + i * row_bytes
-        if row >= 0 and streaming:
-            stream(to, row_at(pointers, row, log2_rows, stride), row_bytes)
-        elif row >= 0:
+        if row >= 0:
             copy(to, row_at(pointers, row, log2_rows, stride), row_bytes)
         else:
             clear(to, row_bytes)
@@ -41,6 +38,5 @@ def rows_gather(blocks: Blocks, slot: str, rows: Tensor, out: Tensor) -> None:
         rows.numpy(),
         row_bytes,
         max(4, AHEAD // row_bytes),
-        out.nbytes >= STREAMED,
         out.data_ptr(),
     )

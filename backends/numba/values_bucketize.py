@@ -1,4 +1,4 @@
-"""Every boundary against 32 values at a time: no branch of a search for random values is predicted."""
+"""Every boundary against 32 values at a time: of random values no branch is predicted."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ def run(
 
     The records are kept: interrupted, the same command goes on.
     """
-    from roofline.allocator import keep_freed_memory
-
+    from recis_core.allocator import keep_freed_memory
     from reports import roofline_run as runs
     from reports.failure import Failure
     from reports.roofline import Place

@@ -34,8 +34,8 @@ def compare(
     Ratios are of times, with a confidence interval by bootstrap over the rounds.
     """
     import torch
-    from roofline.allocator import keep_freed_memory
 
+    from recis_core.allocator import keep_freed_memory
     from reports import compare_run
     from reports.choice import kernels_of, set_threads, size_of, workload_of
     from reports.data import written
