@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recis_core import accumulator, pooling
+from recis_core import accumulator, jagged, pooling
 from recis_core.accumulator import LeafGradients, RowGradients
 from recis_core.data import Batch
 from recis_core.features import Features
@@ -133,7 +133,8 @@ class Embedding:
         return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
 
     def lookup(self, batch: Batch | Prepared, train: bool) -> dict[str, Tensor]:
-        """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim].
+        """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim], of a
+        ragged one [values, dim], beside it NAME.offsets and NAME.ids.
 
         Training: unknown ids get rows and the leaves require grad. Otherwise unknown ids give
         zeros and nothing is inserted. TableFullError, before any table changes, if rows run out.
@@ -157,14 +158,15 @@ class Embedding:
         leaves: dict[str, Tensor] = {}
         for i, own in enumerate(rows):
             leaves.update(self._leaves(i, ready, own))
-        return {feature.name: leaves[feature.name] for feature in self.features}
+        beside = jagged.beside(self.runs, [asked.packed for asked in ready.asked])
+        return {**{feature.name: leaves[feature.name] for feature in self.features}, **beside}
 
     def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> dict[str, Tensor]:
         group, runs, asked = self.groups[i], self.runs[i], ready.asked[i]
         made = pooling.pool(
             self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
         )
-        parts = pooling.split(runs, made, ready.rows)
+        parts = pooling.split(runs, made, asked.packed)
         if not ready.train:
             return parts
         self._steps.append(Step(group, asked, rows, made))
@@ -180,8 +182,8 @@ class Embedding:
         for step in steps:
             if step.leaves.grad is None or not len(step.asked.route):
                 continue
-            assert step.asked.transposed is not None
             asked, name = step.asked, step.group.name
+            assert asked.transposed is not None
             fresh = LeafGradients(step.rows, asked.tables, step.leaves, asked.transposed)
             if self.exchange.world == 1 and name not in self.gradients:
                 self.gradients[name] = fresh

@@ -54,8 +54,11 @@ class Run:
     weighted: bool
     features: tuple[Feature, ...]
 
-    def segments(self, rows: int) -> int:
-        """Leaf rows: a row per sample and feature, for tiles per position."""
+    def segments(self, rows: int, values: int) -> int:
+        """Leaf rows: one per sample and feature, of tiles one per position, of ragged ones one for
+        each of the `values`."""
+        if self.pooling == "ragged":
+            return values
         return len(self.features) * rows * (self.length or 1)
 
 
@@ -74,13 +77,15 @@ def runs_of(features: Sequence[Feature]) -> tuple[Run, ...]:
 class Stretch:
     """The part of a run in a packed batch: `begin`:`end` of the values.
 
-    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None.
+    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None; sizes: how
+    many values each feature has.
     """
 
     begin: int
     end: int
     offsets: Tensor
     weights: Tensor | None
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
         if own[0].weights is not None:
             weights = end_to_end([b.weights for b in own if b.weights is not None])
         end = at + sum(counts)
-        stretches.append(Stretch(at, end, offsets, weights))
+        stretches.append(Stretch(at, end, offsets, weights, tuple(counts)))
         at = end
     return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
 
@@ -131,13 +136,20 @@ def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
 def leaf_offsets(runs: Sequence[Run], packed: Packed) -> Tensor:
     """Offsets [leaf rows + 1] of a group: which values each row of its leaves is made of.
 
-    Every position of a tile is a row of its own, made of one value or none.
+    Every position of a tile is a row of its own, made of one value or none; so is every value of
+    a ragged leaf.
     """
-    sizes = [run.segments(packed.rows) for run in runs]
+    sizes = [
+        run.segments(packed.rows, own.end - own.begin)
+        for run, own in zip(runs, packed.stretches, strict=True)
+    ]
     offsets = packed.splits.new_empty(sum(sizes) + 1)
     parts = offsets.split([*sizes, 1])
     for run, stretch, out in zip(runs, packed.stretches, parts[:-1], strict=True):
         begin = stretch.offsets[:-1]
+        if run.pooling == "ragged":
+            torch.arange(stretch.begin, stretch.end, out=out)
+            continue
         if run.length is None:
             torch.add(begin, stretch.begin, out=out)
             continue

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recis_core import jagged
 from recis_core.blocks import Blocks
 from recis_core.kernels import Kernels
 from recis_core.packing import Packed, Run, leaf_offsets, leaf_weights
@@ -41,9 +42,9 @@ def transpose(
 class Leaves:
     """The leaves of a group in one training step and, after backward(), their gradients.
 
-    pooled: by run, [features · rows, dim] or [features · rows, length, dim]; scale [leaf rows]
-    float32, 1 / Σw of rows that are means and 1 of others, None without means; grad [leaf rows,
-    dim] float32, None until backward() reaches any of them.
+    pooled: by run, [features · rows, dim], [features · rows, length, dim] or [values, dim]; scale
+    [leaf rows] float32, 1 / Σw of rows that are means and 1 of others, None without means; grad
+    [leaf rows, dim] float32, None until backward() reaches any of them.
     """
 
     pooled: list[Tensor]
@@ -68,6 +69,10 @@ def pool(
     pooled, scales = [], []
     for run, part in zip(runs, packed.stretches, strict=True):
         index = way.inverse[part.begin : part.end]
+        if run.pooling == "ragged" and exchange.world == 1:
+            pooled.append(jagged.gather(kernels, blocks, rows, index))
+            scales.append(None)
+            continue
         if run.pooling == "sum" and fused:
             pooled.append(
                 kernels.rows_pool(blocks, "weight", rows, index, part.offsets, part.weights)
@@ -79,7 +84,9 @@ def pool(
             values = exchange.send(gathered, way.received, way.sent)
         args = (values, index, part.offsets, part.weights)
         scale = None
-        if run.pooling == "mean":
+        if run.pooling == "ragged":
+            out = values.index_select(0, index)
+        elif run.pooling == "mean":
             out, scale = kernels.segment_mean(*args)
         elif run.length is not None:
             out = kernels.segment_tile(*args, run.length)
@@ -87,7 +94,11 @@ def pool(
             out = kernels.segment_sum(*args)
         pooled.append(out)
         scales.append(scale)
-    return Leaves(pooled, joined(scales, [run.segments(packed.rows) for run in runs]))
+    sizes = [
+        run.segments(packed.rows, part.end - part.begin)
+        for run, part in zip(runs, packed.stretches, strict=True)
+    ]
+    return Leaves(pooled, joined(scales, sizes))
 
 
 def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
@@ -104,11 +115,15 @@ def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | No
     return every
 
 
-def split(runs: Sequence[Run], leaves: Leaves, rows: int) -> dict[str, Tensor]:
-    """The leaf of every feature, [rows, dim] or [rows, length, dim]: views of what was pooled."""
+def split(runs: Sequence[Run], leaves: Leaves, packed: Packed) -> dict[str, Tensor]:
+    """The leaf of every feature, [rows, dim], [rows, length, dim] or [values, dim]: views of what
+    was pooled."""
     parts = {}
-    for run, out in zip(runs, leaves.pooled, strict=True):
-        each = out.view(len(run.features), rows, *out.shape[1:]).unbind(0)
+    for run, out, stretch in zip(runs, leaves.pooled, packed.stretches, strict=True):
+        if run.pooling == "ragged":
+            each = out.split(stretch.sizes)
+        else:
+            each = out.view(len(run.features), packed.rows, *out.shape[1:]).unbind(0)
         parts |= {f.name: part for f, part in zip(run.features, each, strict=True)}
     return parts
 

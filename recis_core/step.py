@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recis_core.data import Batch
 from recis_core.embedding import Embedding, Prepared
-from recis_core.objective import Target, inputs_of, logits_of, loss_sum
+from recis_core.objective import Target, inputs_of, logits_of, loss_of, total_of
 from recis_core.readback import Readback
 
 
@@ -68,21 +68,26 @@ class Launched:
 
 
 def gradients(
-    model: Any, embedding: Embedding, ready: Sequence[Ready], looked_up: Callable[[], None]
+    model: Any,
+    forward: Callable[[dict[str, Tensor]], Any],
+    embedding: Embedding,
+    ready: Sequence[Ready],
+    looked_up: Callable[[], None],
 ) -> list[Tensor]:
     """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
 
-    `looked_up` is called when the new ids of all have rows.
+    `forward`: how the model is called. `looked_up` is called when the new ids of all have rows.
     """
     # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
-    weight = sum(each.target.total for each in ready) or 1.0
+    total = total_of([each.target for each in ready])
     shares: list[Tensor] = []
     for number, each in enumerate(ready, 1):
         leaves = embedding.lookup(each.asked, train=True)
         if number == len(ready):
             looked_up()
-        logits = logits_of(model, inputs_of(model, each.batch, leaves), each.batch.rows)
-        share = loss_sum(logits, each.target) / weight
+        inputs = inputs_of(model, each.batch, leaves)
+        tasks = len(each.target.shares)
+        share = loss_of(logits_of(forward, inputs, each.batch.rows, tasks), each.target, total)
         share.backward()
         embedding.accumulate()
         shares.append(share.detach())

@@ -15,6 +15,7 @@ from recis_core.callbacks import Callback
 from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard
 from recis_core.data import Batch
+from recis_core.dense import forward_of
 from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
@@ -26,6 +27,7 @@ from recis_core.pending import Pending
 from recis_core.pipeline import Pipeline, Turn, depth_of
 from recis_core.settings import Settings, TrainReader
 from recis_core.step import Launched, Numbers, Ready, gradients
+from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
 
@@ -57,6 +59,8 @@ class Trainer:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.model: Any = model.to(kernels.device)
+        self.tasks = tasks_of(model)
+        self.forward = forward_of(self.model, settings.precision, settings.compile)
         self.kernels, self.settings, self.reader = kernels, settings, reader
         self.valid, self.folder, self.callbacks = valid, folder, tuple(callbacks)
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
@@ -163,7 +167,7 @@ class Trainer:
 
         def make(batch: Batch, turn: Turn) -> Ready:
             asked = self.embedding.prepare(batch, True, turn) if depth else batch
-            return Ready(batch, target_of(self.model.task, batch), asked, reader.state())
+            return Ready(batch, target_of(self.tasks, batch), asked, reader.state())
 
         return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
 
@@ -189,8 +193,8 @@ class Trainer:
     def train_step(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """One optimizer step over `batches`, as if they were one; -> the fields of `Step`."""
         moved = [batch.to(self.kernels.device) for batch in batches]
-        task = self.model.task
-        ready = [Ready(batch, target_of(task, batch), batch, self.position) for batch in moved]
+        tasks, position = self.tasks, self.position
+        ready = [Ready(batch, target_of(tasks, batch), batch, position) for batch in moved]
         return self.settle(self.launch_step(ready))
 
     def launch_step(
@@ -201,7 +205,7 @@ class Trainer:
         `looked_up` is called when their new ids have rows.
         """
         self.model.train()
-        shares = gradients(self.model, self.embedding, ready, looked_up)
+        shares = gradients(self.model, self.forward, self.embedding, ready, looked_up)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         clipped = clip_and_guard(
@@ -246,12 +250,14 @@ class Trainer:
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`."""
         depth = depth_of(self.settings.overlap, self.kernels.device)
-        return inference.evaluate(self.model, self.embedding, self.kernels, batches, depth)
+        given = self.model, self.embedding, self.kernels, batches
+        return inference.evaluate(*given, depth=depth, forward=self.forward)
 
     def predict(self, batches: Iterable[Batch], path: Path) -> int:
         """Write row, label and group if they are there, and score to `path`; -> rows written."""
         depth = depth_of(self.settings.overlap, self.kernels.device)
-        return inference.predict(self.model, self.embedding, self.kernels, batches, path, depth)
+        given = self.model, self.embedding, self.kernels, batches, path
+        return inference.predict(*given, depth=depth, forward=self.forward)
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, between two steps; CheckpointError if that fails."""

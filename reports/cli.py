@@ -15,6 +15,7 @@ from reports.commands.check import check
 from reports.commands.compare import compare
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
+from reports.commands.plan import plan
 from reports.commands.predict import predict
 from reports.commands.report import report
 from reports.commands.roofline import roofline
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, roofline, compare, report, backends):
+for command in (train, plan, evaluate, predict, check, bench, roofline, compare, report, backends):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(asv, name="asv")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from recis_core import optim
 from recis_core.data import Batch
+from recis_core.dense import Precision
 from recis_core.io import Reader
 from recis_core.kernels import Kernels
 from reports.choice import workload_of
@@ -29,6 +30,7 @@ RULES: dict[str, Callable[..., optim.Rule]] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 NAME = "run.json"
 
 
@@ -50,6 +52,8 @@ class Run:
     steps: int | None = None
     accumulation: int = 1
     clip: float | None = None
+    precision: Precision = "float32"
+    compile: bool = False
 
     def save(self, folder: Path) -> None:
         """Written aside and renamed."""

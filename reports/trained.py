@@ -25,7 +25,7 @@ def trained(folder: Path, kernels: Kernels) -> Trained:
     """The newest checkpoint of the run in `folder`; Failure or CheckpointError if there is none."""
     keep_freed_memory()
     run = Run.read(folder)
-    settings = Settings(seed=run.seed, dense=run.dense())
+    settings = Settings(seed=run.seed, dense=run.dense(), precision=run.precision)
     trainer = Trainer(run.model(), kernels, run.row_rule(), settings=settings)
     trainer.restore(checkpoint.find(folder / "checkpoints").path)
     return Trained(run, trainer)

@@ -35,6 +35,8 @@ class OpShare:
 class StepSummary:
     """A mean watched step. `other`: seconds outside every op, the dense model above all.
 
+    Ops that a thread runs ahead for the next step overlap: then all add up to more than `seconds`.
+
     `bytes` is the backend-independent minimum and `mbu` it over time and copy roof.
     """
 
@@ -115,7 +117,7 @@ class StepTrace(Callback):
         return StepSummary(
             steps=n,
             seconds=seconds,
-            other=seconds - sum(op.seconds for op in ops),
+            other=seconds - sum(call.seconds for call in self._calls if not call.ahead) / n,
             rows=self.rows / n,
             bytes=size,
             mbu=size / seconds / roofs.copy,

@@ -16,7 +16,9 @@ WHOLE = 256
 
 
 @kernel
-def scatter(begin, end, pointers, log2_rows, stride, rows, dim, ahead, values, form, slot_form, same):
+def scatter(
+    begin, end, pointers, log2_rows, stride, rows, dim, ahead, values, form, slot_form, same
+):
     size, slot_size = width_of(form), width_of(slot_form)
     for i in range(begin, end):
         if i + ahead < end and not same:

@@ -21,7 +21,21 @@ AHEAD = 4096
 
 
 @kernel
-def tile(begin, end, values, index, offsets, weights, weight_form, length, dim, ahead, form, streaming, out):
+def tile(
+    begin,
+    end,
+    values,
+    index,
+    offsets,
+    weights,
+    weight_form,
+    length,
+    dim,
+    ahead,
+    form,
+    streaming,
+    out,
+):
     """Segments [begin, end); prefetching runs through dropped positions too, which is harmless."""
     row_bytes = dim * width_of(form)
     last = offsets[end]

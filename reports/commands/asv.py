@@ -37,10 +37,11 @@ def run(
 
     The records are kept: interrupted, the same command goes on.
     """
+    from roofline.allocator import keep_freed_memory
+
     from reports import roofline_run as runs
     from reports.failure import Failure
     from reports.roofline import Place
-    from roofline.allocator import keep_freed_memory
     from roofline.asv.results import Commit, git
     from roofline.asv.suite import device_here
 

@@ -34,12 +34,12 @@ def compare(
     Ratios are of times, with a confidence interval by bootstrap over the rounds.
     """
     import torch
+    from roofline.allocator import keep_freed_memory
 
     from reports import compare_run
     from reports.choice import kernels_of, set_threads, size_of, workload_of
     from reports.data import written
     from reports.records import append, line
-    from roofline.allocator import keep_freed_memory
     from roofline.device import measure_roofs
     from workloads.baselines.definition import Terms
 

@@ -41,11 +41,12 @@ def roofline(
 
     Finished records are in the file at once: interrupted with Ctrl-C, the same command goes on.
     """
+    from roofline.allocator import keep_freed_memory
+
     from reports import roofline_run as runs
     from reports.choice import set_threads
     from reports.failure import Misuse
     from reports.roofline import Place
-    from roofline.allocator import keep_freed_memory
 
     if step is not None and (op or case or ncu):
         raise Misuse("--step measures a training step; --op, --case and --ncu are of ops")

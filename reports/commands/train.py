@@ -30,18 +30,28 @@ def train(
     dense_lr: Annotated[float | None, typer.Option(help="AdamW's, of the dense part.")] = None,
     accumulate: Annotated[int | None, typer.Option(min=1, help="Batches a step takes.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the dense part: float32 or bfloat16.")
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="torch.compile the dense part as one graph.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of order and of drawn weights.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     save_every: Annotated[int | None, typer.Option(min=1, help="Steps; default: epochs.")] = None,
     evaluate_every: Annotated[int | None, typer.Option(min=1)] = None,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 3,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save.")] = False,
+    no_plan: Annotated[
+        bool, typer.Option("--no-plan", help="Begin even if memory will not do (recis plan).")
+    ] = False,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="No table of the step.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
     """Train a workload, its data written first if missing; Ctrl-C saves, --resume goes on."""
     from recis_core.settings import Settings
     from reports import choice
+    from reports.plan import require_memory
     from reports.training import Wishes, carry_out
 
     kind = choice.workload_of(workload)
@@ -52,6 +62,7 @@ def train(
     given = dict(
         data=None if data is None else str(data), batch_size=batch_size, epochs=epochs, steps=steps,
         rule=rule, lr=lr, dense_lr=dense_lr, accumulation=accumulate, clip=clip, seed=seed,
+        precision=precision, compile=compile,
     )  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     run = resumed(folder, given) if resume else begun(kind, size, given)
@@ -64,14 +75,18 @@ def train(
         save_every=save_every,
         keep=keep,
         seed=run.seed,
+        precision=run.precision,
+        compile=run.compile,
     )
+    if not no_plan:
+        require_memory(run, kernels.device)
     carry_out(run, kernels, settings, folder, Wishes(resume, not no_trace, json, format))
 
 
 def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     """A new run: what the user gave, else the workload's default."""
     from reports.failure import Misuse
-    from reports.run import RULES, Run
+    from reports.run import PRECISIONS, RULES, Run
 
     defaults = kind.defaults(size)
     names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay")
@@ -79,6 +94,8 @@ def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     chosen |= {"data": str(Path("data") / f"{kind.name}-{size}"), "seed": 0} | given
     if chosen["rule"] not in RULES:
         raise Misuse(f"no rule {chosen['rule']!r}; there are {', '.join(RULES)}")
+    if chosen.get("precision", PRECISIONS[0]) not in PRECISIONS:
+        raise Misuse(f"no precision {chosen['precision']!r}; there are {', '.join(PRECISIONS)}")
     return Run(workload=kind.name, size=size, **chosen)
 
 
