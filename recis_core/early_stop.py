@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # By the last part of the name, as figures of several tasks are called "task.auc".
 LARGER, SMALLER = ("auc", "grouped_auc"), ("log_loss",)
+METRICS = LARGER + SMALLER
 
 
 @dataclass
@@ -23,8 +24,8 @@ class EarlyStop:
     failed: int = 0
 
     def __post_init__(self) -> None:
-        if self.metric.rpartition(".")[2] not in LARGER + SMALLER:
-            raise ValueError(f"metric is {self.metric!r}, not one of {', '.join(LARGER + SMALLER)}")
+        if self.metric.rpartition(".")[2] not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}, not one of {', '.join(METRICS)}")
 
     @property
     def reached(self) -> bool:
