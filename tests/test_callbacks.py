@@ -150,10 +150,11 @@ def test_the_meter_measures_recent_steps():
 
 def test_the_command_takes_all_of_it(tmp_path, monkeypatch, capsys):
     shrink(monkeypatch)
-    given = ("--evaluate-every", 1, "--patience", 1, "--metric", "log_loss", "--overlap", 1)
+    given = ("--evaluate-every", 6, "--patience", 1, "--metric", "log_loss", "--overlap", 1)
     assert train(tmp_path, *given, "--profile", tmp_path / "trace", "--epochs", 2) == 0
     err = capsys.readouterr().err
     assert "MBU" in err
+    assert [path.name for path in (tmp_path / "trace").iterdir()] == ["step-6.json"]
     assert train(tmp_path / "x", "--metric", "speed") == 2
     assert "no metric 'speed'" in capsys.readouterr().err
     assert recis("train", "--help") == 0
