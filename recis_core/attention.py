@@ -169,7 +169,8 @@ def target_attention(
         # own [sequences of this length, length, width]
         at = torch.tensor(alike.numbers, device=asked.device)
         scores = own @ asked[at].to(own.dtype).transpose(1, 2)  # [sequences, length, heads]
-        weights = scores.float().softmax(1).to(own.dtype)
+        exact = torch.promote_types(own.dtype, torch.float32)
+        weights = scores.softmax(1, dtype=exact).to(own.dtype)
         means.append(weights.transpose(1, 2) @ own)
         numbers.extend(alike.numbers)
     if not means:

@@ -34,7 +34,7 @@ def bench(length: int, batch: int, rows: int, positions: int) -> LmaConfig:
         Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions),
         batch,
         lr=1e-2,
-        dense_lr=2e-3,
+        dense_lr=2.5e-4,
     )
 
 
@@ -53,7 +53,7 @@ SMALL = {
         Shape(1_024, 16, 64, 2, 2, (64,), items=16_384, positions=256),
         batch=16,
         lr=1e-2,
-        dense_lr=2e-3,
+        dense_lr=1.5e-3,
     ),
 }
 CONFIGS = {

@@ -102,9 +102,11 @@ class LmaModel(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor | Logits:
         sequences = Sequences.of(inputs["item.offsets"])
+        for name in EVENTS:
+            if len(inputs[name]) != sequences.total:
+                own = len(inputs[name])
+                raise ValueError(f"{name!r} has {own} events, 'item' {sequences.total}")
         events = torch.cat([inputs[name] for name in EVENTS], 1)
-        if len(events) != sequences.total:
-            raise ValueError(f"{len(events)} events of {sequences.total} items")
         x = self.encode(self.project(events), sequences)
         candidate = torch.cat([inputs[f"candidate_{name}"] for name in EVENTS[:-1]], 1)
         # The same projection as the events', so that equal ids look alike; it has no age.

@@ -21,7 +21,8 @@ from workloads.lma_model import Layer
 from workloads.movielens import read_atomic
 from workloads.public import source_file
 
-EVENTS = ("item", "gap", "place")
+EVENTS = ("item", "gap", "place", "week")
+WEEK = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ class NextItemModel(nn.Module):
 
 def batch_of(items: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> Batch:
     """Sequences as columns: item, gap (1 + floor log2 of the seconds since the event before, 0 for
-    none), place (from the start)."""
+    none), place (from the start), week (of the event)."""
     gaps = [np.frexp(np.diff(own, prepend=own[:1]).astype(np.float64))[1] for own in times]
     places = [np.arange(len(own)) for own in items]
+    weeks = [own // WEEK for own in times]
     offsets = torch.tensor(np.concatenate([[0], np.cumsum([len(own) for own in items])]))
     columns = {
         name: Ragged(torch.from_numpy(np.concatenate(parts).astype(np.int64)), offsets.int())
-        for name, parts in (("item", items), ("gap", gaps), ("place", places))
+        for name, parts in zip(EVENTS, (items, gaps, places, weeks), strict=True)
     }
     return Batch(columns, len(items))
 

@@ -96,7 +96,7 @@ class Transformer:
             for optimizer in (self.dense, self.rows):
                 optimizer.step()
                 optimizer.zero_grad()
-            losses.append(float(loss))
+            losses.append(loss.item())
         return statistics.mean(losses)
 
     @torch.no_grad()
