@@ -78,20 +78,26 @@ class NextItemConfig:
 
 
 class NextItemModel(nn.Module):
-    """`forward(inputs)`: ragged leaves [n, dim] -> states [n, dim], one after every event."""
+    """`forward(inputs)`: ragged leaves [n, dim] -> states [n, dim], one after every event.
 
-    def __init__(self, config: NextItemConfig, items: int) -> None:
+    An item's row is its embedding and the output's row of its class: the leaf "classes" holds the
+    rows of all items in order.
+    """
+
+    def __init__(self, config: NextItemConfig) -> None:
         super().__init__()
         start = Initializer("normal", 0.0, 0.05)
-        self.features = tuple(Feature(n, n, Table(n, config.dim, start), "ragged") for n in EVENTS)
-        self.columns = tuple(Column(n, "ids") for n in EVENTS)
+        tables = {n: Table(n, config.dim, start) for n in EVENTS}
+        self.features = (
+            *(Feature(n, n, tables[n], "ragged") for n in EVENTS),
+            Feature("classes", "classes", tables["item"], "ragged"),
+        )
+        self.columns = tuple(Column(n, "ids") for n in (*EVENTS, "classes"))
         self.drop = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             Layer(config.dim, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        self.output = nn.Linear(config.dim, items, bias=False)
-        nn.init.normal_(self.output.weight, 0.0, 0.05)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         sequences = Sequences.of(inputs["item.offsets"])
@@ -106,18 +112,18 @@ class NextItemModel(nn.Module):
         at, following = sequences.last(sequences.longest)
         target = inputs["item.ids"].index_select(0, following)
         return linear_cross_entropy(
-            self.drop(self(inputs)).index_select(0, at), self.output.weight, target
+            self.drop(self(inputs)).index_select(0, at), inputs["classes"], target
         )
 
     def scores(self, inputs: dict[str, Tensor]) -> Tensor:
         """[rows, items]: of every item as the next one; rows must not be empty."""
         ends = inputs["item.offsets"][1:].long() - 1
-        return self(inputs).index_select(0, ends) @ self.output.weight.T
+        return self(inputs).index_select(0, ends) @ inputs["classes"].T
 
 
-def batch_of(items: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> Batch:
+def batch_of(items: Sequence[np.ndarray], times: Sequence[np.ndarray], classes: int) -> Batch:
     """Sequences as columns: item, gap (1 + floor log2 of the seconds since the event before, 0 for
-    none), place (from the start), week (of the event)."""
+    none), place (from the start), week (of the event); in the first row all `classes` items."""
     gaps = [np.frexp(np.diff(own, prepend=own[:1]).astype(np.float64))[1] for own in times]
     places = [np.arange(len(own)) for own in items]
     weeks = [own // WEEK for own in times]
@@ -126,6 +132,9 @@ def batch_of(items: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> Batch:
         name: Ragged(torch.from_numpy(np.concatenate(parts).astype(np.int64)), offsets.int())
         for name, parts in zip(EVENTS, (items, gaps, places, weeks), strict=True)
     }
+    ends = torch.full((len(items) + 1,), classes, dtype=torch.int32)
+    ends[0] = 0
+    columns["classes"] = Ragged(torch.arange(classes), ends)
     return Batch(columns, len(items))
 
 
@@ -146,7 +155,7 @@ def training_batches(
     order = rng.permutation(len(windows))
     for at in range(0, len(order), config.batch):
         chosen = [windows[i] for i in order[at : at + config.batch]]
-        yield batch_of(*zip(*chosen, strict=True))
+        yield batch_of(*zip(*chosen, strict=True), data.items)
 
 
 def ranks(scores: np.ndarray, seen: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class Transformer:
         torch.manual_seed(seed)
         self.config, self.data = config, data
         self.rng = np.random.default_rng(seed)
-        self.model = NextItemModel(config, data.items)
+        self.model = NextItemModel(config)
         self.tables = Embedding(
             self.model.features, kernels, optim.AdamW(lr=config.lr, decay=config.decay), seed=seed
         )
@@ -107,7 +107,7 @@ class Transformer:
         for at in range(0, len(self.data), 256):
             items = [own[-last:] for own in self.data.each[at : at + 256]]
             times = [own[-last:] for own in self.data.times[at : at + 256]]
-            leaves = self.tables.lookup(batch_of(items, times), train=False)
+            leaves = self.tables.lookup(batch_of(items, times, self.data.items), train=False)
             found.append(self.model.scores(leaves).numpy())
         return np.concatenate(found)
 
@@ -138,6 +138,8 @@ def transformer(
             model.epoch()
         tests.append(measured(model.scores(), every.before(1), last_of(every)))
         say(f"seed {seed}, {epochs} epochs: test {tests[-1]}")
+    if not tests:
+        return {"epochs": epochs, "validation": max(curve), "curve": curve}
     mean = {name: statistics.mean(own[name] for own in tests) for name in tests[0]}
     return {**mean, "epochs": epochs, "seeds": tests, "validation": max(curve), "curve": curve}
 
