@@ -38,6 +38,10 @@ class Ragged:
     def nbytes(self) -> int:
         return self.values.nbytes + self.offsets.nbytes
 
+    @property
+    def is_cpu(self) -> bool:
+        return self.values.is_cpu and self.offsets.is_cpu
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Ragged:
         return Ragged(
             self.values.to(device, non_blocking=non_blocking),
@@ -57,6 +61,8 @@ class Batch:
         return sum(column.nbytes for column in self.columns.values())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        if torch.device(device).type == "cpu" and all(c.is_cpu for c in self.columns.values()):
+            return self
         moved = {n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()}
         return Batch(moved, self.rows)
 

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from recis_core.chains import Chain, chains_of, hint, holds, needs
-from recis_core.data import Batch, Ragged
+from recis_core.data import Batch, Ragged, even_offsets
 from recis_core.kernels import Kernels
 from recis_core.packing import Bags, end_to_end, starts_of
+from recis_core.readback import Readback, to_device
 from recis_core.schema import Bucketize, Feature, Hash, Mod, Truncate
 
 KIND = {torch.int64: "ids", torch.float32: "values", torch.uint8: "strings"}
+DTYPE = {kind: dtype for dtype, kind in KIND.items()}
 
 
 class Features:
@@ -94,6 +96,8 @@ def plan(chains: Sequence[Chain], kinds: Mapping[str, str]) -> list[list[list[Ch
 
 def column_of(batch: Batch, name: str, kind: str, feature: str) -> Ragged:
     """Column `name` with one level of nesting (strings: one above the strings' own)."""
+    if (usual := even_column(batch, name, kind)) is not None:
+        return usual
 
     def said() -> str:
         return f"feature {feature!r}: column {name!r}"
@@ -118,6 +122,22 @@ def column_of(batch: Batch, name: str, kind: str, feature: str) -> Ragged:
         inner = column.values
         column = Ragged(inner.values, inner.offsets[column.offsets.long()])
     return column
+
+
+def even_column(batch: Batch, name: str, kind: str) -> Ragged | None:
+    """A dense column of numbers that is as it should be, which most are; None for any other."""
+    column = batch.columns.get(name)
+    if (
+        not isinstance(column, Tensor)
+        or column.dtype is not DTYPE[kind]
+        or column.dtype is torch.uint8
+        or column.requires_grad
+    ):
+        return None
+    rows, width = column.shape
+    if rows != batch.rows:
+        return None
+    return Ragged(column.flatten(), even_offsets(rows, width, column.device))
 
 
 def bags_of(feature: Feature, made: dict[Chain, Ragged], chain: Chain, own: Chain | None) -> Bags:
@@ -154,7 +174,7 @@ def _flat(parents: Sequence[Ragged]) -> tuple[Tensor, list[int], Tensor]:
     flat = [p.flat for p in parents]
     values = end_to_end(flat)
     sizes = [part.numel() for part in flat]
-    return values, sizes, starts_of(sizes).to(values.device)
+    return values, sizes, to_device(starts_of(sizes), values.device)
 
 
 def _hash(kernels: Kernels, parents: Sequence[Ragged], transform: Hash, _: Any) -> list[Ragged]:
@@ -185,11 +205,11 @@ def _truncate(kernels: Kernels, parents: Sequence[Ragged], _: Truncate, own: Any
     begin = torch.where(keep_last, offsets[:, 1:] - kept, offsets[:, :-1])
     ends = torch.zeros_like(offsets)
     torch.cumsum(kept, 1, dtype=ends.dtype, out=ends[:, 1:])
-    totals = ends[:, -1].tolist()
+    totals = Readback([ends[:, -1]]).counts()
     if totals == sizes:
         return list(parents)
     # Where each kept value lies: what its segment was moved by, and its place among the kept ones.
-    bases = starts_of(totals).to(values.device)
+    bases = to_device(starts_of(totals), values.device)
     moved = begin + splits[:-1, None] - ends[:, :-1] - bases[:-1, None]
     at = torch.repeat_interleave(moved.view(-1), kept.view(-1), output_size=sum(totals))
     at += torch.arange(sum(totals), dtype=at.dtype, device=at.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recis_core.readback import to_device
 from recis_core.schema import Feature, Pooling
 from recis_core.types import index_dtype
 
@@ -116,16 +117,21 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
         end = at + sum(counts)
         stretches.append(Stretch(at, end, offsets, weights, tuple(counts)))
         at = end
-    return Packed(ids, splits.to(ids.device), tuple(stretches), rows)
+    return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
 
 
 def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
-    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`."""
+    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`.
+
+    starts[0] is 0. Not to be written to: of a single part they are its own.
+    """
+    if len(offsets) == 1 and offsets[0].dtype == starts.dtype:
+        return offsets[0]
     # Columns of one id a row share their offsets, so their tails are cut off once.
     different = {id(own): own for own in offsets}
     tails = {key: own[1:] for key, own in different.items()}
     ends = torch.stack([tails[id(own)] for own in offsets])
-    starts = starts.to(ends.device)
+    starts = to_device(starts, ends.device)
     moved = starts.new_empty(1 + ends.numel())
     moved[:1] = 0
     torch.add(ends, starts[:-1, None], out=moved[1:].view(ends.shape))

@@ -32,7 +32,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "kernels": trainer.kernels.name,
         },
-        "reader": None if trainer.reader is None else trainer.reader.state(),
+        "reader": trainer.position,
         "dense_optimizer": None if optimizer is None else named(optimizer, trainer.model),
         "row_optimizer": trainer.row_optimizer.state_dict(),
         "schedulers": [scheduler.state_dict() for scheduler in trainer.schedulers],

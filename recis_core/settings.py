@@ -49,9 +49,10 @@ class Settings:
     one more is an error; 0 looks at no gradient. `dense` makes the dense parameters' optimizer,
     `scheduler` a schedule, by step, of it and of the rows' optimizer. `evaluate_every`,
     `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
-    `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `precision`: of the
-    dense part; embedding rows, gradients' sums and updates are float32 either way. `compile`: the
-    dense part by `torch.compile` as one graph.
+    `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
+    read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
+    cores the step has use for. `precision`: of the dense part; embedding rows, gradients' sums and
+    updates are float32 either way. `compile`: the dense part by `torch.compile` as one graph.
     """
 
     steps: int | None = None
@@ -65,6 +66,7 @@ class Settings:
     keep: int = 3
     seed: int = 0
     threads: int | None = None
+    overlap: int | None = None
     precision: Precision = "float32"
     compile: bool = False
 
@@ -73,10 +75,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, not 1 or more")
+        for name in ("guard", "overlap"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, not 0 or more")
         if self.precision not in get_args(Precision):
             there = ", ".join(get_args(Precision))
             raise ValueError(f"precision is {self.precision!r}, not one of {there}")
-        if self.guard < 0:
-            raise ValueError(f"guard is {self.guard}, not 0 or more")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}, not above 0")

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from recis_core.blocks import Blocks
 from recis_core.kernels import Kernels, every_op
 from recis_core.spec import Op, Traffic, nbytes
 
@@ -77,9 +79,15 @@ def needed(name: str, args: tuple[Any, ...], result: Any) -> int:
     if name in ("segment_sum_grad", "segment_mean_grad", "segment_tile_grad"):
         return nbytes(args[0])
     if name in UPDATES:
-        blocks, rows = args[:2]
-        return 2 * int((rows >= 0).sum()) * sum(blocks.row_bytes(slot) for slot in blocks.slots)
+        return slots_moved(*args[:2])
+    if name.startswith("rows_reduce_"):
+        return slots_moved(*args[:2]) + nbytes(args[2])
     return 0
+
+
+def slots_moved(blocks: Blocks, rows: Tensor) -> int:
+    """Bytes of every slot of the touched rows, once each way."""
+    return 2 * int((rows >= 0).sum()) * sum(blocks.row_bytes(slot) for slot in blocks.slots)
 
 
 UPDATES = ("rows_sgd", "rows_adagrad", "rows_adagrad_rowwise", "rows_adam", "rows_adamw")

@@ -37,6 +37,7 @@ def blocks(*slots: str) -> Blocks:
 
 ROWS = i32(0, -1, 3)  # 12 bytes, two rows touched
 ADAM = (0.1, 0.9, 0.999, 1e-8, 0.0, 0.9, 0.999, "torch")
+INDEX = i32(0, 1, 2, 4), i32(1, 2, 1, 3), NONE  # starts, segments, weights of ROWS
 FLAGS = torch.tensor([True, False, True, True])
 PIECES = torch.zeros(2, 6, dtype=torch.int64)
 
@@ -115,6 +116,35 @@ BY_HAND: list[tuple[str, tuple[Any, ...], int, int, int]] = [
         "rows_adamw",
         (blocks("other", "weight", "mean", "square"), ROWS, f32(3, 2), NONE, f32(3), *ADAM),
         88, 48, 136,
+    ),
+    # of segments 1, 2, 1, 3 the second is an absent row's: gradients 1 and 3 of 8 bytes + 3 rows·4
+    # + 4 starts·4 + 4 segments·4 + 2 weights·8; 2 weights·8; requested: 3 gradients
+    ("rows_reduce_sgd", (blocks("weight"), ROWS, f32(4, 2), NONE, *INDEX, NONE, 0.1, 0.0),
+     76, 16, 100),
+    # the same with 4 weights·4, 3 rates·4 and a scale of 4 bytes to each gradient; 2 rows·16
+    (
+        "rows_reduce_adagrad",
+        (blocks("weight", "sum"), ROWS, f32(4, 2), f32(4), *INDEX[:2], f32(4), f32(3), 0.1, 0.1,
+         0.0),
+        128, 32, 172,
+    ),
+    # as rows_reduce_sgd; 2 rows·(8 + 4)
+    (
+        "rows_reduce_adagrad_rowwise",
+        (blocks("weight", "row_sum"), ROWS, f32(4, 2), NONE, *INDEX, NONE, 0.1, 0.1, 0.0),
+        84, 24, 116,
+    ),
+    # as rows_reduce_sgd; 2 rows·3·8
+    (
+        "rows_reduce_adam",
+        (blocks("weight", "mean", "square"), ROWS, f32(4, 2), NONE, *INDEX, NONE, *ADAM),
+        108, 48, 164,
+    ),
+    # a slot that is not the optimizer's costs nothing
+    (
+        "rows_reduce_adamw",
+        (blocks("other", "weight", "mean", "square"), ROWS, f32(4, 2), NONE, *INDEX, NONE, *ADAM),
+        108, 48, 164,
     ),
     # 3 labels·4 + 3 scores·4 + 3 offsets·4; 2 groups·(8 + 8)
     ("auc_grouped", (f32(3), f32(3), i32(0, 2, 3)), 36, 32, 68),
