@@ -14,7 +14,7 @@ WIDTH, ROW, NAME, RIGHT = 640, 26, 190, 560
 class Bar:
     """A stretch of a waterfall: `seconds` from where the one before it ended.
 
-    `kind`: "bound", "total" (both from zero), "least", "traffic", "op" or "other"; `said` as spoken.
+    `kind`: "bound", "total" (both from zero), "least", "traffic", "op", "other"; `said` as spoken.
     """
 
     name: str

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
+import roofline.device
 from reports import page_measure
 from reports.page import page_of
 from reports.page_html import html
 from reports.page_markdown import markdown
 from reports.records import RecordError
+from roofline.processor import describe
 from tests import page_records as kinds
 from tests.browser import Browser, browser_path
-from tests.small_mse import recis, shrink
+from tests.small_mse import ROOFS, recis, shrink
 
 ROOT = Path(__file__).parent.parent
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -252,9 +256,12 @@ def test_one_command_measures_this_machine_and_goes_on_where_it_stopped(
 ):
     monkeypatch.chdir(tmp_path)
     shrink(monkeypatch)
-    # The processor's name in the records must be this one's for them to be found again.
+    # Records are found again by the name of the machine that they were taken on.
+    here = replace(ROOFS, device=describe().name, threads=torch.get_num_threads())
+    monkeypatch.setattr(roofline.device, "measure_roofs", lambda *args, **kwargs: here)
     words = ("report", "--measure", "--device", "cpu", "--backend", "torch", "--op", "rows_norm",
              "--budget", "0.01")  # fmt: skip
+    monkeypatch.setattr(page_measure, "STEPS", 2)
     whole = page_measure.runs.ops_of
 
     def stopped(*args):
