@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reports.chart import Frame, Scale, drawing, element, legend, mark, nice, text
 
-WIDTH, ROW, NAME, RIGHT = 640, 26, 190, 560
+WIDTH, ROW, NAME, RIGHT = 680, 26, 215, 600
 
 
 @dataclass(frozen=True)
