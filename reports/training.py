@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,13 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
     if wishes.trace:
         bar.figures = Meter(trace, measure_roofs(kernels.device, quick=True), flops_of(run))
     callbacks: list[Callback] = [bar, JsonLog(folder / "log.jsonl"), *extra]
+    reader = run.reader(model, watched)
+    settings = replace(settings, scheduler=run.scheduler(reader.batches))
     trainer = Trainer(
         model,
         watched,
         run.row_rule(),
-        run.reader(model, watched),
+        reader,
         valid=lambda: run.held_out(model, watched),
         settings=settings,
         folder=folder / "checkpoints",

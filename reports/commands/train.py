@@ -29,6 +29,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None,
     dense_lr: Annotated[float | None, typer.Option(help="AdamW's, of the dense part.")] = None,
     accumulate: Annotated[int | None, typer.Option(min=1, help="Batches a step takes.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the rates: constant, or linear to nothing at the end.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the dense part: float32 or bfloat16.")
@@ -75,7 +78,7 @@ def train(
     given = dict(
         data=None if data is None else str(data), batch_size=batch_size, epochs=epochs, steps=steps,
         rule=rule, lr=lr, dense_lr=dense_lr, accumulation=accumulate, clip=clip, seed=seed,
-        precision=precision, compile=compile,
+        precision=precision, compile=compile, schedule=schedule,
     )  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     run = resumed(folder, given) if resume else begun(kind, size, given)
@@ -105,16 +108,18 @@ def train(
 def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     """A new run: what the user gave, else the workload's default."""
     from reports.failure import Misuse
-    from reports.run import PRECISIONS, RULES, Run
+    from reports.run import PRECISIONS, RULES, SCHEDULES, Run
 
     defaults = kind.defaults(size)
-    names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay")
+    names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay", "schedule")
     chosen: dict[str, Any] = {name: getattr(defaults, name) for name in names}
     chosen |= {"data": str(Path("data") / f"{kind.name}-{size}"), "seed": 0} | given
     if chosen["rule"] not in RULES:
         raise Misuse(f"no rule {chosen['rule']!r}; there are {', '.join(RULES)}")
     if chosen.get("precision", PRECISIONS[0]) not in PRECISIONS:
         raise Misuse(f"no precision {chosen['precision']!r}; there are {', '.join(PRECISIONS)}")
+    if chosen["schedule"] not in SCHEDULES:
+        raise Misuse(f"no schedule {chosen['schedule']!r}; there are {', '.join(SCHEDULES)}")
     return Run(workload=kind.name, size=size, **chosen)
 
 
