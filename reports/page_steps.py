@@ -77,9 +77,9 @@ def summary(title: str, trace: Mapping[str, Any]) -> str:
     facts = [
         f"{trace['seconds'] * 1e3:.2f} ms a step over {trace.get('steps', '?')} steps",
         f"{trace['rows_per_s']:,.0f} rows/s" if trace.get("rows_per_s") else "",
-        f"step MBU {trace['mbu']:.1%}" if trace.get("mbu") is not None else "",
+        f"step MBU {trace['mbu']:.2%}" if trace.get("mbu") is not None else "",
         f"sparse part {sparse['seconds'] * 1e3:.2f} ms" if sparse.get("seconds") else "",
-        f"its MBU {sparse['mbu']:.1%}" if sparse.get("mbu") is not None else "",
+        f"its MBU {sparse['mbu']:.2%}" if sparse.get("mbu") is not None else "",
         f"dense part {dense['seconds'] * 1e3:.2f} ms" if dense.get("seconds") else "",
         f"MFU {dense['mfu']:.1%}" if dense.get("mfu") is not None else "",
         f"{trace['exposed'] * 1e3:.2f} ms waiting for data" if trace.get("exposed") else "",
@@ -97,7 +97,7 @@ def bars_of(trace: Mapping[str, Any], roofs: Mapping[str, Any]) -> list[Bar]:
         # A record may close with the sum itself.
         if len(parts) > 1 and abs(parts[-1][1] - total) <= 1e-6 * total:
             parts = parts[:-1]
-        kinds = ["bound", *("least" if "its roof" in name else "op" for name, _ in parts[1:])]
+        kinds = ["bound", *("least" if "at its roof" in name else "op" for name, _ in parts[1:])]
         bars = [_bar(name, s, kind) for (name, s), kind in zip(parts, kinds, strict=True)]
         return [*bars, _bar("measured", total, "total")]
     copy, ops = roofs.get("copy"), trace.get("ops")
