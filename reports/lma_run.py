@@ -180,7 +180,8 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     asked = parser.parse_args()
-    device = torch.cuda.get_device_name() if asked.device == "cuda" else describe().name
+    name = torch.cuda.get_device_name() if asked.device == "cuda" else describe().name
+    device = {"name": name, "kind": asked.device, "cores": describe().cores}
     for what in asked.what:
         part = {"attention": attention, "train": train, "long": long, "output": output}[what]
         record = {"what": what, "device": device, "at": datetime.now(UTC).isoformat()}

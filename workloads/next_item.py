@@ -169,7 +169,8 @@ def training_batches(
     order = rng.permutation(len(windows))
     for at in range(0, len(order), config.batch):
         chosen = [windows[i] for i in order[at : at + config.batch]]
-        yield batch_of(*zip(*chosen, strict=True), data.items)
+        items, times = zip(*chosen, strict=True)
+        yield batch_of(items, times, data.items)
 
 
 def ranks(scores: np.ndarray, seen: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:
