@@ -24,7 +24,7 @@ def compare(
     steps: Annotated[int, typer.Option(min=1, help="Steps of a turn.")] = 5,
     warm: Annotated[
         int, typer.Option(min=1, help="First steps, untimed: their losses must agree.")
-    ] = 5,
+    ] = 8,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     json: Annotated[bool, typer.Option("--json", help="The record on stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Append the record to this file.")] = None,
