@@ -73,7 +73,7 @@ def leaf_cases(*scalars):
     """Cases of every fused optimizer, each with one of four sets of `scalars`."""
     shapes = (
         dict(segments=5, mean=0, dim=3, unique=0, capacity=8, scaled=False, weighted=False),
-        dict(segments=750, mean=1.6, dim=8, unique=1, capacity=2, scaled=False, weighted=False),
+        dict(segments=750, mean=0.8, dim=8, unique=1, capacity=2, scaled=False, weighted=False),
         dict(segments=70, mean=40, dim=17, unique=60, capacity=80, scaled=True, weighted=True),
         dict(segments=300, mean=2, dim=64, unique=300, capacity=300, scaled=True, weighted=False),
         dict(segments=257, mean=9, dim=16, unique=90, capacity=300, scaled=False, weighted=True),
