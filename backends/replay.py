@@ -21,9 +21,12 @@ def check_machine(
     drawn = case.make()
     init = [drawn[p.name] for p in op.params]
     device = getattr(make, "device", torch.device("cpu"))
+    state, model = make(*init), op.reference(*init)
     with poisoned_memory():
-        got = replay(make(*init), op, drawn["trace"], variant, device)
-    want = replay(op.reference(*init), op, drawn["trace"], variant, None)
+        got = replay(state, op, drawn["trace"], variant, device)
+    want = replay(model, op, drawn["trace"], variant, None)
+    check_extent(state, got)
+    check_extent(model, want)
     for step, right in zip(got, want, strict=True):
         if len(step.outputs) != len(right.outputs):
             raise Disagreement(
@@ -65,7 +68,6 @@ def replay(
     for method, output, copy in alive:
         if not np.array_equal(to_numpy(output), copy):
             raise Disagreement(f"an output of {method} changed in a later call")
-    check_extent(state, steps)
     return steps
 
 

@@ -1,4 +1,8 @@
-"""Gradients of the rows that the micro-batches of a step touched, one per row."""
+"""Gradients of the rows that the micro-batches of a step touched.
+
+They stay in the leaves until somebody needs one a row: an optimizer that reduces them while it
+updates never does, whereas a norm, a second micro-batch and an exchange between ranks do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recis_core import pooling
 from recis_core.kernels import Kernels
+from recis_core.pooling import Leaves, Transposed
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,24 @@ class RowGradients:
     rows: Tensor
     tables: Tensor
     grad: Tensor
+
+
+@dataclass(frozen=True)
+class LeafGradients:
+    """Gradients still in the leaves: row i, of `rows` [n] distinct, is pair i of `transposed`.
+
+    tables [n] int32, the table of each; the gradients of `leaves` must stay as they are.
+    """
+
+    rows: Tensor
+    tables: Tensor
+    leaves: Leaves
+    transposed: Transposed
+
+    def reduced(self, kernels: Kernels) -> RowGradients:
+        """The same, one a row."""
+        grad = pooling.gradient(kernels, self.leaves, self.transposed)
+        return RowGradients(self.rows, self.tables, grad)
 
 
 def merge(kernels: Kernels, first: RowGradients, second: RowGradients) -> RowGradients:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recis_core.readback import to_device
+
 ALIGN = 16
 
 
@@ -84,9 +86,8 @@ class Blocks:
         fresh = [self._block() for _ in range(missing)]
         if fresh:
             self.tensors += fresh
-            self.pointers = torch.tensor(
-                [t.data_ptr() for t in self.tensors], dtype=torch.int64
-            ).to(self.device)
+            pointers = torch.tensor([t.data_ptr() for t in self.tensors], dtype=torch.int64)
+            self.pointers = to_device(pointers, self.device)
 
     def _block(self) -> Tensor:
         shape = 1 << self.log2_rows, self.stride

@@ -38,6 +38,11 @@ def needs(feature: Feature) -> str:
     return first
 
 
+def holds(kind: str, done: Iterable[Transform]) -> str:
+    """What the transforms `done` make of a column that holds `kind`."""
+    return "ids" if any(type(transform) in TAKES for transform in done) else kind
+
+
 def fault(transform: Transform) -> str | None:
     """Why `transform` means nothing, or None."""
     if isinstance(transform, Mod) and not 1 <= transform.modulus < 1 << 63:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +26,18 @@ class Clipped:
 
 
 def clip_and_guard(
-    params: Iterable[Tensor], embedding: Embedding, max_norm: float | None, guard: bool
+    params: Iterable[Tensor],
+    embedding: Embedding,
+    max_norm: float | None,
+    guard: bool,
+    read: Callable[[Tensor], float] = float,
 ) -> Clipped:
     """Scale the gradients of `params` in place so that the global L2 norm is at most `max_norm`.
 
     The sparse gradients are scaled by who applies them: `RowOptimizer.step(clipped.scale)`. With
     `guard`, a norm that is not finite leaves all gradients alone and says so: then neither the
     dense nor the sparse optimizer may step. The scale is max_norm / (norm + 1e-6), at most 1.
+    `read` gives the host the norm, which a guard has to know before anything may change.
     """
     if max_norm is None and not guard:
         return Clipped(None, None, True)
@@ -39,7 +45,7 @@ def clip_and_guard(
     sparse = embedding.gradient_norm()[0]
     dense = get_total_norm([p.grad for p in params if p.grad is not None]).to(sparse)
     norm = torch.linalg.vector_norm(torch.stack([dense, sparse])).reshape(1)
-    if guard and not bool(torch.isfinite(norm)):
+    if guard and not math.isfinite(read(norm)):
         return Clipped(norm, None, False)
     if max_norm is None:
         return Clipped(norm, None, True)

@@ -24,16 +24,23 @@ class Ragged:
     offsets: Tensor  # [segments + 1], int32 where the extent allows, starts at 0
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1  # len() of a tensor costs a microsecond
 
     @property
     def flat(self) -> Tensor:
         """The innermost values."""
-        return self.values if isinstance(self.values, Tensor) else self.values.flat
+        values = self.values
+        while isinstance(values, Ragged):
+            values = values.values
+        return values
 
     @property
     def nbytes(self) -> int:
         return self.values.nbytes + self.offsets.nbytes
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.values.is_cpu and self.offsets.is_cpu
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Ragged:
         return Ragged(
@@ -54,6 +61,8 @@ class Batch:
         return sum(column.nbytes for column in self.columns.values())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        if torch.device(device).type == "cpu" and all(c.is_cpu for c in self.columns.values()):
+            return self
         moved = {n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()}
         return Batch(moved, self.rows)
 
@@ -70,7 +79,7 @@ class Batch:
         if isinstance(column, Ragged):
             return column
         rows, width = column.shape
-        return Ragged(column.reshape(-1), even_offsets(rows, width, column.device))
+        return Ragged(column.flatten(), even_offsets(rows, width, column.device))
 
 
 @lru_cache(maxsize=64)

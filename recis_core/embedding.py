@@ -6,23 +6,23 @@ what backward() leaves for them is taken up by `accumulate`, group by group in o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from recis_core import accumulator, pooling
-from recis_core.accumulator import RowGradients
+from recis_core import accumulator, jagged, pooling
+from recis_core.accumulator import LeafGradients, RowGradients
 from recis_core.data import Batch
 from recis_core.features import Features
 from recis_core.kernels import Kernels
 from recis_core.optim import Rule
 from recis_core.packing import Packed, Run, pack, runs_of
 from recis_core.pooling import Leaves, Transposed
-from recis_core.routing import Exchange, Local, Route, route
+from recis_core.routing import Asking, Exchange, Local, Route, routes
 from recis_core.schema import Feature
-from recis_core.table import Found, Group, grouped
+from recis_core.table import Found, Group, found_of, grouped
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Embedding:
             numbers = [tables.index(f.table) for run in self.runs[-1] for f in run.features]
             self._columns.append(torch.tensor(numbers, dtype=torch.int32, device=kernels.device))
         self._steps: list[Step] = []
-        self.accumulated: dict[str, RowGradients] = {}
+        self.gradients: dict[str, LeafGradients | RowGradients] = {}
 
     @property
     def rows(self) -> int:
@@ -105,26 +105,36 @@ class Embedding:
         """Bytes of all blocks."""
         return sum(group.nbytes for group in self.groups)
 
-    def prepare(self, batch: Batch, train: bool) -> Prepared:
-        """The part of a lookup that changes nothing, so that it can run ahead of the step."""
+    def prepare(
+        self, batch: Batch, train: bool, turn: Callable[[], None] | None = None
+    ) -> Prepared:
+        """The part of a lookup that changes nothing, so that it can run ahead of the step.
+
+        `turn` is called before the maps are looked at: to wait there until an earlier batch's new
+        ids have their rows spares this batch from looking them up again.
+        """
         bags = self.transform(batch)
-        asked = []
-        for group, runs, columns in zip(self.groups, self.runs, self._columns, strict=True):
-            packed = pack(runs, bags, batch.rows)
-            way = route(
-                self.kernels, self.exchange, packed.ids, packed.splits, columns, group.salts
-            )
-            tables = self.exchange.send(way.tables, way.sent, way.received)
-            ids = self.exchange.send(way.ids, way.sent, way.received)
-            found = group.find(tables, ids)
-            index = None
-            if train:
-                index = pooling.transpose(self.kernels, runs, packed, way.inverse, len(way))
-            asked.append(Asked(packed, way, tables, ids, found, index))
-        return Prepared(tuple(asked), batch.rows, train)
+        packed = [pack(runs, bags, batch.rows) for runs in self.runs]
+        asking = [
+            Asking(p.ids, p.splits, columns, group.salts)
+            for p, columns, group in zip(packed, self._columns, self.groups, strict=True)
+        ]
+        ways = routes(self.kernels, self.exchange, asking)
+        tables = [self.exchange.send(way.tables, way.sent, way.received) for way in ways]
+        ids = [self.exchange.send(way.ids, way.sent, way.received) for way in ways]
+        indices: list[Transposed | None] = [
+            pooling.transpose(self.kernels, runs, p, way.inverse, len(way)) if train else None
+            for runs, p, way in zip(self.runs, packed, ways, strict=True)
+        ]
+        if turn is not None:
+            turn()
+        looked = [g.look(*pairs) for g, *pairs in zip(self.groups, tables, ids, strict=True)]
+        parts = zip(packed, ways, tables, ids, found_of(looked), indices, strict=True)
+        return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
 
     def lookup(self, batch: Batch | Prepared, train: bool) -> dict[str, Tensor]:
-        """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim].
+        """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim], of a
+        ragged one [values, dim], beside it NAME.offsets and NAME.ids.
 
         Training: unknown ids get rows and the leaves require grad. Otherwise unknown ids give
         zeros and nothing is inserted. TableFullError, before any table changes, if rows run out.
@@ -148,14 +158,15 @@ class Embedding:
         leaves: dict[str, Tensor] = {}
         for i, own in enumerate(rows):
             leaves.update(self._leaves(i, ready, own))
-        return {feature.name: leaves[feature.name] for feature in self.features}
+        beside = jagged.beside(self.runs, [asked.packed for asked in ready.asked])
+        return {**{feature.name: leaves[feature.name] for feature in self.features}, **beside}
 
     def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> dict[str, Tensor]:
         group, runs, asked = self.groups[i], self.runs[i], ready.asked[i]
         made = pooling.pool(
             self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
         )
-        parts = pooling.split(runs, made, ready.rows)
+        parts = pooling.split(runs, made, asked.packed)
         if not ready.train:
             return parts
         self._steps.append(Step(group, asked, rows, made))
@@ -171,16 +182,29 @@ class Embedding:
         for step in steps:
             if step.leaves.grad is None or not len(step.asked.route):
                 continue
-            assert step.asked.transposed is not None
-            way = step.asked.route
-            grad = pooling.gradient(self.kernels, step.leaves, step.asked.transposed)
+            asked, name = step.asked, step.group.name
+            assert asked.transposed is not None
+            fresh = LeafGradients(step.rows, asked.tables, step.leaves, asked.transposed)
+            if self.exchange.world == 1 and name not in self.gradients:
+                self.gradients[name] = fresh
+                continue
+            own = fresh.reduced(self.kernels)
             # Back the way the values came.
-            grad = self.exchange.send(grad, way.received, way.sent)
-            fresh = RowGradients(step.rows, step.asked.tables, grad)
-            before = self.accumulated.get(step.group.name)
-            self.accumulated[step.group.name] = (
-                fresh if before is None else accumulator.merge(self.kernels, before, fresh)
-            )
+            grad = self.exchange.send(own.grad, asked.route.received, asked.route.sent)
+            own = RowGradients(step.rows, asked.tables, grad)
+            before = self.accumulated.get(name)
+            merged = own if before is None else accumulator.merge(self.kernels, before, own)
+            self.gradients[name] = merged
+
+    @property
+    def accumulated(self) -> dict[str, RowGradients]:
+        """The gradients of all groups that have any, by name, one a row."""
+        reduced = {
+            name: own.reduced(self.kernels) if isinstance(own, LeafGradients) else own
+            for name, own in self.gradients.items()
+        }
+        self.gradients.update(reduced)
+        return reduced
 
     def gradient_norm(self) -> Tensor:
         """[1] float64: the L2 norm of all accumulated gradients; NaN or inf if any of them is."""
@@ -192,4 +216,4 @@ class Embedding:
     def clear(self) -> None:
         """Forget all gradients, and leaves whose gradients never came."""
         self._steps.clear()
-        self.accumulated.clear()
+        self.gradients.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -12,50 +12,108 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.data import Batch
-from recis_core.embedding import Embedding
+from recis_core.embedding import Embedding, Prepared
 from recis_core.kernels import Kernels
 from recis_core.metrics import Evaluation
-from recis_core.objective import inputs_of, logits_of, single, target_of
+from recis_core.objective import inputs_of, labels_of, logits_of, single, weights_of
+from recis_core.pipeline import Pipeline, Turn
 from recis_core.prediction import prediction_file
+from recis_core.task import Task, task_name, tasks_of
+
+Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
-def scores_of(model: Any, embedding: Embedding, batch: Batch) -> Tensor:
-    """Probabilities [rows] float32; unknown ids count as zeros and get no row."""
+def prepared(
+    embedding: Embedding, kernels: Kernels, batches: Iterable[Batch], depth: int
+) -> Iterator[tuple[Batch, Prepared]]:
+    """The batches on the device and what they ask for, `depth` of them prepared ahead."""
+
+    def make(batch: Batch, _: Turn) -> tuple[Batch, Prepared]:
+        return batch, embedding.prepare(batch, False)
+
+    with Pipeline(batches, make, kernels.device, depth) as ahead:
+        for item in ahead:
+            yield item
+            ahead.retire([item])
+
+
+def scores_of(
+    model: Any,
+    embedding: Embedding,
+    batch: Batch,
+    asked: Batch | Prepared,
+    forward: Forward | None = None,
+) -> Tensor:
+    """Probabilities [rows, tasks] float32; unknown ids count as zeros and get no row.
+
+    `forward`: how the model is called, such as `dense.forward_of` makes; itself if None.
+    """
     with evaluating(model):
-        leaves = embedding.lookup(batch, train=False)
-        return logits_of(model, inputs_of(model, batch, leaves), batch.rows).sigmoid()
+        inputs = inputs_of(model, batch, embedding.lookup(asked, train=False))
+        tasks = len(tasks_of(model))
+        logits = logits_of(forward or model, inputs, batch.rows, tasks)
+        return logits.sigmoid().view(batch.rows, tasks)
 
 
 def evaluate(
-    model: Any, embedding: Embedding, kernels: Kernels, batches: Iterable[Batch]
+    model: Any,
+    embedding: Embedding,
+    kernels: Kernels,
+    batches: Iterable[Batch],
+    depth: int = 0,
+    forward: Forward | None = None,
 ) -> dict[str, float]:
-    """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`."""
-    evaluation, task = Evaluation(), model.task
-    for batch in batches:
-        batch = batch.to(kernels.device)
-        target = target_of(task, batch)
-        groups = None if task.group is None else single(batch, task.group)
-        evaluation.add(scores_of(model, embedding, batch), target.labels, target.weights, groups)
-    return evaluation.result(kernels)
+    """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`.
+
+    Of several tasks the first one's figures are called so, those of each other "name.auc" ….
+    `depth`: batches to prepare ahead.
+    """
+    tasks = tasks_of(model)
+    evaluations = [Evaluation() for _ in tasks]
+    for batch, asked in prepared(embedding, kernels, batches, depth):
+        scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
+        for task, evaluation, own in zip(tasks, evaluations, scores, strict=True):
+            groups = None if task.group is None else single(batch, task.group)
+            evaluation.add(own, labels_of(task, batch), weights_of(task, batch), groups)
+    measured: dict[str, float] = {}
+    for task, evaluation in zip(tasks, evaluations, strict=True):
+        found = evaluation.result(kernels)
+        measured |= prefixed(found, task) if measured else found
+    return measured
+
+
+def prefixed(figures: dict[str, float], task: Task) -> dict[str, float]:
+    return {f"{task_name(task)}.{name}": f for name, f in figures.items() if name != "rows"}
 
 
 def predict(
-    model: Any, embedding: Embedding, kernels: Kernels, batches: Iterable[Batch], path: Path
+    model: Any,
+    embedding: Embedding,
+    kernels: Kernels,
+    batches: Iterable[Batch],
+    path: Path,
+    depth: int = 0,
+    forward: Forward | None = None,
 ) -> int:
-    """Write a score for every row to the Parquet file `path`; -> the number of rows.
+    """Write the scores of every row to the Parquet file `path`; -> the number of rows.
 
-    Columns: row, label and group if the first batch has them, score. A file that was there is
-    replaced once the new one is complete.
+    Columns: row; label and group if the first batch has them; score; of each task after the first
+    "name.label" and "name.score". A file that was there is replaced once the new one is complete.
+    `depth`: batches to prepare ahead.
     """
-    source = iter(batches)
+    source = prepared(embedding, kernels, batches, depth)
     first = list(islice(source, 1))
-    there = first[0].columns if first else {}
-    label, group = (n if n in there else None for n in (model.task.label, model.task.group))
-    with prediction_file(path, label=label is not None, group=group is not None) as file:
-        for batch in chain(first, source):
-            batch = batch.to(kernels.device)
-            known = [None if name is None else single(batch, name) for name in (label, group)]
-            file.add(scores_of(model, embedding, batch), *known)
+    there = first[0][0].columns if first else {}
+    main, *others = tasks_of(model)
+    known = {"label": main.label, "group": main.group}
+    known |= {f"{task_name(task)}.label": task.label for task in others}
+    known = {name: column for name, column in known.items() if column in there}
+    names = ["score", *(f"{task_name(task)}.score" for task in others)]
+    with prediction_file(path, [*known, *names]) as file:
+        for batch, asked in chain(first, source):
+            scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
+            given = {name: single(batch, column) for name, column in known.items() if column}
+            file.add({**given, **dict(zip(names, scores, strict=True))})
     return file.rows
 
 

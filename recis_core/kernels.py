@@ -21,6 +21,11 @@ from recis_core.ops.rows_init import rows_init
 from recis_core.ops.rows_norm import rows_norm
 from recis_core.ops.rows_pool import rows_pool
 from recis_core.ops.rows_reduce import rows_reduce
+from recis_core.ops.rows_reduce_adagrad import rows_reduce_adagrad
+from recis_core.ops.rows_reduce_adagrad_rowwise import rows_reduce_adagrad_rowwise
+from recis_core.ops.rows_reduce_adam import rows_reduce_adam
+from recis_core.ops.rows_reduce_adamw import rows_reduce_adamw
+from recis_core.ops.rows_reduce_sgd import rows_reduce_sgd
 from recis_core.ops.rows_scatter import rows_scatter
 from recis_core.ops.rows_sgd import rows_sgd
 from recis_core.ops.segment_mean import segment_mean
@@ -65,6 +70,12 @@ class Kernels:
     rows_adagrad_rowwise = rows_adagrad_rowwise
     rows_adam = rows_adam
     rows_adamw = rows_adamw
+    # the same with the gradient reduced on the way
+    rows_reduce_sgd = rows_reduce_sgd
+    rows_reduce_adagrad = rows_reduce_adagrad
+    rows_reduce_adagrad_rowwise = rows_reduce_adagrad_rowwise
+    rows_reduce_adam = rows_reduce_adam
+    rows_reduce_adamw = rows_reduce_adamw
     # metrics
     auc_grouped = auc_grouped
 

@@ -34,7 +34,8 @@ class Evaluation:
         given = {"scores": scores.float(), "labels": labels.float(), "weights": weights}
         for name, column in {**given, "groups": groups}.items():
             if column is not None:
-                self._columns.setdefault(name, []).append(column.detach())
+                # A copy: a view would hold the whole batch, and memory of the stream it came by.
+                self._columns.setdefault(name, []).append(column.detach().clone())
 
     def result(self, kernels: Kernels) -> dict[str, float]:
         """rows, auc, grouped_auc (if groups came), log_loss, calibration; NaN where undefined.

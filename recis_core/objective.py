@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
-from recis_core.task import Task
+from recis_core.task import Task, tasks_of
 
 
 @dataclass(frozen=True)
 class Target:
-    """Of a batch: labels [rows] in [0, 1], weights [rows] >= 0 or None, their sum."""
+    """Of a batch, a column per task: labels [rows, tasks] in [0, 1], weights alike >= 0 or None.
+
+    total [tasks] float32: the sum of each task's weights; shares [tasks]: what its loss counts for.
+    """
 
     labels: Tensor
     weights: Tensor | None
-    total: float
+    total: Tensor
+    shares: tuple[float, ...]
 
 
-def target_of(task: Task, batch: Batch) -> Target:
+def target_of(tasks: Sequence[Task], batch: Batch) -> Target:
     """The batch's target, or ValueError naming column, row of the batch and value."""
+    labels = [labels_of(task, batch) for task in tasks]
+    weights = [weights_of(task, batch) for task in tasks]
+    device = labels[0].device
+    total = [
+        torch.full((), batch.rows, dtype=torch.float32, device=device)
+        if own is None
+        else own.double().sum().float()
+        for own in weights
+    ]
+    given = None
+    if any(own is not None for own in weights):
+        each = zip(weights, labels, strict=True)
+        given = torch.stack([torch.ones_like(y) if w is None else w for w, y in each], 1)
+    return Target(
+        torch.stack(labels, 1), given, torch.stack(total), tuple(task.share for task in tasks)
+    )
+
+
+def labels_of(task: Task, batch: Batch) -> Tensor:
+    """[rows] float32 in [0, 1]."""
     labels = single(batch, task.label).float()
     _require(batch, task.label, labels, (labels >= 0) & (labels <= 1), "in [0, 1]")
+    return labels
+
+
+def weights_of(task: Task, batch: Batch) -> Tensor | None:
+    """[rows] float32 >= 0, None where the task has none."""
     if task.weight is None:
-        return Target(labels, None, float(batch.rows))
+        return None
     weights = single(batch, task.weight).float()
     finite = (weights >= 0) & weights.isfinite()
     _require(batch, task.weight, weights, finite, "a finite weight >= 0")
-    return Target(labels, weights, float(weights.double().sum()))
+    return weights
 
 
 def single(batch: Batch, name: str) -> Tensor:
@@ -52,9 +82,9 @@ def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) 
 def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `forward` gets: leaves by feature, dense columns of values by name [rows, width].
 
-    The label and the sample weights are not among them.
+    Labels and sample weights are not among them. Beside a ragged leaf its offsets and ids.
     """
-    hidden = (model.task.label, model.task.weight)
+    hidden = {name for task in tasks_of(model) for name in (task.label, task.weight)}
     dense = [
         c.name
         for c in model.columns
@@ -63,16 +93,46 @@ def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[st
     return {**{name: batch.dense(name) for name in dense}, **leaves}
 
 
-def logits_of(model: nn.Module, inputs: dict[str, Tensor], rows: int) -> Tensor:
-    """The model's logits [rows] in float32, or ValueError if it gives another shape."""
-    logits = model(inputs)
-    if logits.shape != (rows,):
-        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}, not ({rows},)")
-    return logits.float()
+class Logits(NamedTuple):
+    """What a training model may give in place of logits: these, and a scalar `loss` of an objective
+    of its own, a mean that is added to the loss of the labels."""
+
+    logits: Tensor
+    loss: Tensor
 
 
-def loss_sum(logits: Tensor, target: Target) -> Tensor:
-    """Σ weight · binary cross-entropy: what divided by Σ weight is the loss."""
-    return binary_cross_entropy_with_logits(
-        logits, target.labels, weight=target.weights, reduction="sum"
+def logits_of(
+    forward: Callable[[dict[str, Tensor]], Any], inputs: dict[str, Tensor], rows: int, tasks: int
+) -> Any:
+    """The model's logits [rows], of several tasks [rows, tasks], in float32; `Logits` where it has
+    an objective of its own.
+
+    ValueError if it gives another shape.
+    """
+    made = forward(inputs)
+    logits = made.logits if isinstance(made, Logits) else made
+    shape = (rows,) if tasks == 1 else (rows, tasks)
+    if logits.shape != shape:
+        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}, not {shape}")
+    return Logits(logits.float(), made.loss) if isinstance(made, Logits) else logits.float()
+
+
+def total_of(targets: Sequence[Target]) -> Tensor:
+    """[tasks]: what each task's rows weigh in all micro-batches of a step, 1 where nothing does."""
+    total = torch.stack([target.total for target in targets]).sum(0)
+    return total.where(total > 0, 1.0)
+
+
+def loss_of(logits: Tensor | Logits, target: Target, total: Tensor) -> Tensor:
+    """Σ over tasks of share · (Σ weight · binary cross-entropy) / total: one micro-batch's part.
+
+    A model's own loss counts as much as the first task's weights of this micro-batch.
+    """
+    if isinstance(logits, Logits):
+        own = logits.loss.float() * (target.total[0] / total[0])
+        return own + loss_of(logits.logits, target, total)
+    each = binary_cross_entropy_with_logits(
+        logits.view(target.labels.shape), target.labels, weight=target.weights, reduction="none"
     )
+    losses = (each.sum(0) / total).unbind()
+    return torch.stack([own * part for own, part in zip(losses, target.shares, strict=True)]).sum()

@@ -6,13 +6,15 @@ Lazy, as RecIS: a row without a gradient keeps its weight and all its slots.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from recis_core.blocks import Blocks, Slot
+from recis_core.accumulator import LeafGradients, RowGradients
+from recis_core.blocks import Slot
 from recis_core.kernels import Kernels
+from recis_core.table import Group
 
 if TYPE_CHECKING:
     from recis_core.embedding import Embedding
@@ -21,7 +23,12 @@ State = dict[str, Any]
 
 
 class Rule(Protocol):
-    """How a row changes; `lr` is what a `RowOptimizer` begins with."""
+    """How a row changes; `lr` is what a `RowOptimizer` begins with.
+
+    `op`: which of the kernels do it, rows_<op> and rows_reduce_<op>.
+    """
+
+    op: ClassVar[str]
 
     @property
     def lr(self) -> float: ...
@@ -34,18 +41,8 @@ class Rule(Protocol):
         """The state of a group before its first step."""
         ...
 
-    def apply(
-        self,
-        kernels: Kernels,
-        blocks: Blocks,
-        rows: Tensor,
-        grad: Tensor,
-        scale: Tensor | None,
-        rate: Tensor | None,
-        lr: float,
-        state: State,
-    ) -> None:
-        """Advance the group's `state` by a step and change `rows` [n] by `grad` [n, dim]."""
+    def scalars(self, lr: float, state: State) -> tuple[Any, ...]:
+        """Advance the group's `state` by a step; -> the op's arguments after the rows' own."""
         ...
 
 
@@ -53,6 +50,7 @@ class Rule(Protocol):
 class Sgd:
     """w -= lr·(g + decay·w)."""
 
+    op: ClassVar[str] = "sgd"
     lr: float = 1e-2
     decay: float = 0.0
 
@@ -62,15 +60,16 @@ class Sgd:
     def begin(self) -> State:
         return {"step": 0}
 
-    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+    def scalars(self, lr: float, state: State) -> tuple[Any, ...]:
         state["step"] += 1
-        kernels.rows_sgd(blocks, rows, grad, scale, rate, lr, self.decay)
+        return lr, self.decay
 
 
 @dataclass(frozen=True)
 class Adagrad:
     """s += g²; w -= lr/(1 + (step - 1)·lr_decay)·g/(√s + eps), g with decay·w added."""
 
+    op: ClassVar[str] = "adagrad"
     lr: float = 1e-2
     lr_decay: float = 0.0
     initial_accumulator_value: float = 0.0
@@ -83,16 +82,17 @@ class Adagrad:
     def begin(self) -> State:
         return {"step": 0}
 
-    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+    def scalars(self, lr: float, state: State) -> tuple[Any, ...]:
         state["step"] += 1
         lr /= 1 + (state["step"] - 1) * self.lr_decay
-        kernels.rows_adagrad(blocks, rows, grad, scale, rate, lr, self.eps, self.decay)
+        return lr, self.eps, self.decay
 
 
 @dataclass(frozen=True)
 class RowwiseAdagrad:
     """As `Adagrad`, with one accumulator for a row: the mean of g² over its columns."""
 
+    op: ClassVar[str] = "adagrad_rowwise"
     lr: float = 1e-2
     lr_decay: float = 0.0
     initial_accumulator_value: float = 0.0
@@ -105,10 +105,10 @@ class RowwiseAdagrad:
     def begin(self) -> State:
         return {"step": 0}
 
-    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
+    def scalars(self, lr: float, state: State) -> tuple[Any, ...]:
         state["step"] += 1
         lr /= 1 + (state["step"] - 1) * self.lr_decay
-        kernels.rows_adagrad_rowwise(blocks, rows, grad, scale, rate, lr, self.eps, self.decay)
+        return lr, self.eps, self.decay
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class _Moments:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay: float = 0.0
+    form: str = "torch"
 
     def slots(self, dim: int) -> tuple[Slot, ...]:
         return Slot("mean", dim), Slot("square", dim)
@@ -126,34 +127,29 @@ class _Moments:
     def begin(self) -> State:
         return {"step": 0, "power1": 1.0, "power2": 1.0}
 
-    def _arguments(self, lr: float, state: State) -> tuple[float, ...]:
+    def scalars(self, lr: float, state: State) -> tuple[Any, ...]:
         state["step"] += 1
         state["power1"] *= self.betas[0]
         state["power2"] *= self.betas[1]
-        return lr, *self.betas, self.eps, self.decay, state["power1"], state["power2"]
+        powers = state["power1"], state["power2"]
+        return lr, *self.betas, self.eps, self.decay, *powers, self.form
 
 
 @dataclass(frozen=True)
 class Adam(_Moments):
     """Adam; `form` places eps as PyTorch does or as TensorFlow (and RecIS) does."""
 
+    op: ClassVar[str] = "adam"
     form: Literal["torch", "tensorflow"] = "torch"
-
-    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
-        given = self._arguments(lr, state)
-        kernels.rows_adam(blocks, rows, grad, scale, rate, *given, self.form)
 
 
 @dataclass(frozen=True)
 class AdamW(_Moments):
     """AdamW in the form of PyTorch, of RecIS (SparseAdamW), or of TensorFlow (SparseAdamWTF)."""
 
+    op: ClassVar[str] = "adamw"
     decay: float = 1e-2
     form: Literal["torch", "recis", "tensorflow"] = "torch"
-
-    def apply(self, kernels, blocks, rows, grad, scale, rate, lr, state) -> None:
-        given = self._arguments(lr, state)
-        kernels.rows_adamw(blocks, rows, grad, scale, rate, *given, self.form)
 
 
 class RowOptimizer(torch.optim.Optimizer):
@@ -181,20 +177,25 @@ class RowOptimizer(torch.optim.Optimizer):
     def step(self, scale: Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Change every touched row; `scale` [1] float64 multiplies all gradients (clipping)."""
         for group, own in zip(self.embedding.groups, self.param_groups, strict=True):
-            touched = self.embedding.accumulated.get(group.name)
-            if touched is None:
+            held = self.embedding.gradients.get(group.name)
+            if held is None:
                 continue
-            every, rate = group.rate_of(touched.tables)
-            self.rule.apply(
-                group.kernels,
-                group.blocks,
-                touched.rows,
-                touched.grad,
-                scale,
-                rate,
-                float(own["lr"]) * every,
-                self.state[own["params"][0]],
-            )
+            every, rate = group.rate_of(held.tables)
+            state = self.state[own["params"][0]]
+            scalars = self.rule.scalars(float(own["lr"]) * every, state)
+            if isinstance(held, LeafGradients) and scale is None and self.fuses(group.kernels):
+                update_by_leaves(self.rule.op, group, held, rate, scalars)
+                continue
+            if isinstance(held, LeafGradients):
+                held = held.reduced(group.kernels)
+            update(self.rule.op, group, held, scale, rate, scalars)
+
+    def fuses(self, kernels: Kernels) -> bool:
+        """Whether gradients that are still in the leaves are reduced while rows are updated.
+
+        Not where the kernels compose that of the two ops: those say more of where time goes.
+        """
+        return not kernels.origins[f"rows_reduce_{self.rule.op}"].endswith("(composed)")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the accumulated gradients."""
@@ -211,3 +212,26 @@ class RowOptimizer(torch.optim.Optimizer):
             raise ValueError(f"optimizer state is of groups {saved}, not of {here}")
         state = {int(key): value for key, value in state_dict["state"].items()}
         super().load_state_dict({**state_dict, "state": state})
+
+
+def update(
+    op: str,
+    group: Group,
+    held: RowGradients,
+    scale: Tensor | None,
+    rate: Tensor | None,
+    scalars: tuple[Any, ...],
+) -> None:
+    """Change the rows of `group` by their gradients."""
+    call = getattr(group.kernels, f"rows_{op}")
+    call(group.blocks, held.rows, held.grad, scale, rate, *scalars)
+
+
+def update_by_leaves(
+    op: str, group: Group, held: LeafGradients, rate: Tensor | None, scalars: tuple[Any, ...]
+) -> None:
+    """Change the rows of `group` by gradients that are reduced on the way."""
+    call = getattr(group.kernels, f"rows_reduce_{op}")
+    leaves, index = held.leaves, held.transposed
+    given = leaves.grad, leaves.scale, index.starts, index.segments, index.weights
+    call(group.blocks, held.rows, *given, rate, *scalars)

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from recis_core.readback import to_device
 from recis_core.schema import Feature, Pooling
 from recis_core.types import index_dtype
 
 
 def end_to_end(parts: Sequence[Tensor]) -> Tensor:
     """`parts` as one tensor; no copy where they already lie side by side in memory."""
-    first, at = parts[0], parts[0].data_ptr()
-    storage = first.untyped_storage().data_ptr()
+    first = parts[0]
+    at = first.data_ptr()
     for part in parts:
-        together = part.is_contiguous() and part.untyped_storage().data_ptr() == storage
-        if not together or (part.data_ptr() != at and part.numel()):
+        if (part.data_ptr() != at and part.numel()) or not part.is_contiguous():
             return torch.cat(list(parts))
         at += part.nbytes
-    size = (sum(map(len, parts)), *first.shape[1:])
+    storage = first.untyped_storage().data_ptr()
+    if any(part.untyped_storage().data_ptr() != storage for part in parts):
+        return torch.cat(list(parts))
+    size = (sum(part.shape[0] for part in parts), *first.shape[1:])
     return first.as_strided(size, first.stride(), first.storage_offset())
 
 
@@ -52,8 +54,11 @@ class Run:
     weighted: bool
     features: tuple[Feature, ...]
 
-    def segments(self, rows: int) -> int:
-        """Leaf rows: a row per sample and feature, for tiles per position."""
+    def segments(self, rows: int, values: int) -> int:
+        """Leaf rows: one per sample and feature, of tiles one per position, of ragged ones one for
+        each of the `values`."""
+        if self.pooling == "ragged":
+            return values
         return len(self.features) * rows * (self.length or 1)
 
 
@@ -72,13 +77,15 @@ def runs_of(features: Sequence[Feature]) -> tuple[Run, ...]:
 class Stretch:
     """The part of a run in a packed batch: `begin`:`end` of the values.
 
-    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None.
+    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None; sizes: how
+    many values each feature has.
     """
 
     begin: int
     end: int
     offsets: Tensor
     weights: Tensor | None
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -98,45 +105,72 @@ def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
     """Lay the bags of all features of `runs` end to end."""
     each = [[bags[f.name] for f in run.features] for run in runs]
     ids = end_to_end([b.ids for own in each for b in own])
-    splits = starts_of([len(b.ids) for own in each for b in own])
+    sizes = [[b.ids.numel() for b in own] for own in each]
+    splits = starts_of([size for own in sizes for size in own])
     stretches, at = [], 0
-    for own in each:
-        starts = starts_of([len(b.ids) for b in own])
-        size = int(starts[-1])
-        moved = torch.stack([b.offsets[1:] for b in own]).to(splits.dtype)
-        moved += starts[:-1, None].to(moved.dtype).to(ids.device)
+    for own, counts in zip(each, sizes, strict=True):
+        starts = starts_of(counts)
+        offsets = ends_from([b.offsets for b in own], starts.to(splits.dtype))
         weights = None
         if own[0].weights is not None:
             weights = end_to_end([b.weights for b in own if b.weights is not None])
-        stretches.append(Stretch(at, at + size, pad(moved.reshape(-1), (1, 0)), weights))
-        at += size
-    return Packed(ids, splits.to(ids.device), tuple(stretches), rows)
+        end = at + sum(counts)
+        stretches.append(Stretch(at, end, offsets, weights, tuple(counts)))
+        at = end
+    return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
+
+
+def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
+    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`.
+
+    starts[0] is 0. Not to be written to: of a single part they are its own.
+    """
+    if len(offsets) == 1 and offsets[0].dtype == starts.dtype:
+        return offsets[0]
+    # Columns of one id a row share their offsets, so their tails are cut off once.
+    different = {id(own): own for own in offsets}
+    tails = {key: own[1:] for key, own in different.items()}
+    ends = torch.stack([tails[id(own)] for own in offsets])
+    starts = to_device(starts, ends.device)
+    moved = starts.new_empty(1 + ends.numel())
+    moved[:1] = 0
+    torch.add(ends, starts[:-1, None], out=moved[1:].view(ends.shape))
+    return moved
 
 
 def leaf_offsets(runs: Sequence[Run], packed: Packed) -> Tensor:
     """Offsets [leaf rows + 1] of a group: which values each row of its leaves is made of.
 
-    Every position of a tile is a row of its own, made of one value or none.
+    Every position of a tile is a row of its own, made of one value or none; so is every value of
+    a ragged leaf.
     """
-    parts = []
-    for run, stretch in zip(runs, packed.stretches, strict=True):
+    sizes = [
+        run.segments(packed.rows, own.end - own.begin)
+        for run, own in zip(runs, packed.stretches, strict=True)
+    ]
+    offsets = packed.splits.new_empty(sum(sizes) + 1)
+    parts = offsets.split([*sizes, 1])
+    for run, stretch, out in zip(runs, packed.stretches, parts[:-1], strict=True):
         begin = stretch.offsets[:-1]
-        if run.length is not None:
-            place = torch.arange(run.length, dtype=begin.dtype, device=begin.device)
-            lengths = stretch.offsets.diff()
-            begin = (begin[:, None] + torch.minimum(place, lengths[:, None])).reshape(-1)
-        parts.append(begin + stretch.begin if stretch.begin else begin)
-    return pad(torch.cat(parts), (0, 1), value=len(packed.ids))
+        if run.pooling == "ragged":
+            torch.arange(stretch.begin, stretch.end, out=out)
+            continue
+        if run.length is None:
+            torch.add(begin, stretch.begin, out=out)
+            continue
+        place = torch.arange(run.length, dtype=begin.dtype, device=begin.device)
+        inside = torch.minimum(place, stretch.offsets.diff()[:, None])
+        torch.add(inside, begin[:, None] + stretch.begin, out=out.view(inside.shape))
+    parts[-1].fill_(packed.ids.numel())
+    return offsets
 
 
 def leaf_weights(runs: Sequence[Run], packed: Packed) -> Tensor | None:
     """Weights [n] of all values of a group, 1 where a feature has none; None where none has."""
     if not any(run.weighted for run in runs):
         return None
-    parts = [
-        stretch.weights
-        if stretch.weights is not None
-        else torch.ones(stretch.end - stretch.begin, device=packed.ids.device)
-        for stretch in packed.stretches
-    ]
-    return end_to_end(parts)
+    weights = torch.ones(packed.ids.numel(), device=packed.ids.device)
+    for stretch in packed.stretches:
+        if stretch.weights is not None:
+            weights[stretch.begin : stretch.end] = stretch.weights
+    return weights

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recis_core import jagged
 from recis_core.blocks import Blocks
 from recis_core.kernels import Kernels
 from recis_core.packing import Packed, Run, leaf_offsets, leaf_weights
@@ -39,9 +42,9 @@ def transpose(
 class Leaves:
     """The leaves of a group in one training step and, after backward(), their gradients.
 
-    pooled: by run, [features · rows, dim] or [features · rows, length, dim]; scale [leaf rows]
-    float32, 1 / Σw of rows that are means and 1 of others, None without means; grad [leaf rows,
-    dim] float32, None until backward() reaches any of them.
+    pooled: by run, [features · rows, dim], [features · rows, length, dim] or [values, dim]; scale
+    [leaf rows] float32, 1 / Σw of rows that are means and 1 of others, None without means; grad
+    [leaf rows, dim] float32, None until backward() reaches any of them.
     """
 
     pooled: list[Tensor]
@@ -66,6 +69,10 @@ def pool(
     pooled, scales = [], []
     for run, part in zip(runs, packed.stretches, strict=True):
         index = way.inverse[part.begin : part.end]
+        if run.pooling == "ragged" and exchange.world == 1:
+            pooled.append(jagged.gather(kernels, blocks, rows, index))
+            scales.append(None)
+            continue
         if run.pooling == "sum" and fused:
             pooled.append(
                 kernels.rows_pool(blocks, "weight", rows, index, part.offsets, part.weights)
@@ -77,7 +84,9 @@ def pool(
             values = exchange.send(gathered, way.received, way.sent)
         args = (values, index, part.offsets, part.weights)
         scale = None
-        if run.pooling == "mean":
+        if run.pooling == "ragged":
+            out = values.index_select(0, index)
+        elif run.pooling == "mean":
             out, scale = kernels.segment_mean(*args)
         elif run.length is not None:
             out = kernels.segment_tile(*args, run.length)
@@ -85,7 +94,11 @@ def pool(
             out = kernels.segment_sum(*args)
         pooled.append(out)
         scales.append(scale)
-    return Leaves(pooled, joined(scales, [run.segments(packed.rows) for run in runs]))
+    sizes = [
+        run.segments(packed.rows, part.end - part.begin)
+        for run, part in zip(runs, packed.stretches, strict=True)
+    ]
+    return Leaves(pooled, joined(scales, sizes))
 
 
 def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
@@ -93,24 +106,30 @@ def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | No
     given = next((s for s in scales if s is not None), None)
     if given is None:
         return None
-    parts = [
-        given.new_ones(size) if scale is None else scale
-        for scale, size in zip(scales, sizes, strict=True)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(scales) == 1:
+        return given
+    every = given.new_ones(sum(sizes))
+    for own, scale in zip(every.split(list(sizes)), scales, strict=True):
+        if scale is not None:
+            own.copy_(scale)
+    return every
 
 
-def split(runs: Sequence[Run], leaves: Leaves, rows: int) -> dict[str, Tensor]:
-    """The leaf of every feature, [rows, dim] or [rows, length, dim]: views of what was pooled."""
+def split(runs: Sequence[Run], leaves: Leaves, packed: Packed) -> dict[str, Tensor]:
+    """The leaf of every feature, [rows, dim], [rows, length, dim] or [values, dim]: views of what
+    was pooled."""
     parts = {}
-    for run, out in zip(runs, leaves.pooled, strict=True):
-        each = out.view(len(run.features), rows, *out.shape[1:])
-        parts |= {feature.name: each[i] for i, feature in enumerate(run.features)}
+    for run, out, stretch in zip(runs, leaves.pooled, packed.stretches, strict=True):
+        if run.pooling == "ragged":
+            each = out.split(stretch.sizes)
+        else:
+            each = out.view(len(run.features), packed.rows, *out.shape[1:]).unbind(0)
+        parts |= {f.name: part for f, part in zip(run.features, each, strict=True)}
     return parts
 
 
 class _Handover(torch.autograd.Function):
-    """Identity on leaves whose backward lays their gradients end to end, in one copy of each."""
+    """Identity on leaves whose backward lays their gradients end to end, copying each once."""
 
     @staticmethod
     def forward(ctx: Any, token: Tensor, leaves: Leaves, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -123,18 +142,36 @@ class _Handover(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
         leaves: Leaves = ctx.leaves
-        again = leaves.grad is not None
-        device = leaves.pooled[0].device
         if leaves.grad is None:
+            device = leaves.pooled[0].device
             leaves.grad = torch.empty(sum(ctx.sizes), ctx.dim, device=device)
-        for own, grad in zip(leaves.grad.split(ctx.sizes), grads, strict=True):
-            if grad is None:
-                own.fill_(0.0) if not again else None
-            elif again:
-                own += grad.reshape(own.shape)
-            else:
-                own.view(grad.shape).copy_(grad)
+            lay(leaves.grad, grads, ctx.sizes)
+        else:
+            for own, grad in zip(leaves.grad.split(ctx.sizes), grads, strict=True):
+                if grad is not None:
+                    own += grad.reshape(own.shape)
         return (None, None, *(None for _ in grads))
+
+
+def lay(out: Tensor, grads: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
+    """Write gradients end to end into `out`, zeros where there is none; `sizes` in rows of it."""
+    ends = accumulate(sizes)
+    flat = [grad is not None and grad.ndim == 2 for grad in grads]
+    at = 0
+    for alike, group in groupby(zip(flat, grads, ends, strict=True), key=itemgetter(0)):
+        members = list(group)
+        if alike:
+            # One call for all of them costs half of what a copy of each does.
+            given = [grad for _, grad, _ in members if grad is not None]
+            torch.cat(given, out=out[at : members[-1][2]])
+            at = members[-1][2]
+            continue
+        for _, grad, end in members:
+            if grad is None:
+                out[at:end].zero_()
+            else:
+                out[at:end].view(grad.shape).copy_(grad)
+            at = end
 
 
 def hand_over(leaves: Leaves, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

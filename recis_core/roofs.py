@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +17,12 @@ class Roofs:
 
     `copy` counts bytes read and bytes written. `random` maps the bytes of a row to the rate at
     which random rows of a working set far above the last-level cache are read and written out in
-    order, both counted. `caches`: level name -> bytes of one instance; `last_level` is the largest.
-    `quick`: fewer samples were taken.
+    order, both counted; `random_sets` the same by bytes of a smaller working set; `scatter` of rows
+    read in order and written at random. `caches`: level name -> bytes of one instance;
+    `last_level` is the largest. `matmul`, `tf32`, `bf16`: flops of a matrix product. `atomics`:
+    additions a second to "one" word and "spread" at random over the working set. `to_device`,
+    `to_host`: the host link, pinned. None or empty: not there, or not measured. `quick`: fewer
+    samples were taken.
     """
 
     device: str
@@ -36,6 +40,13 @@ class Roofs:
     matmul: float
     working_set: int  # bytes the random rows were drawn from
     quick: bool = False
+    random_sets: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    scatter: Mapping[int, float] = field(default_factory=dict)
+    atomics: Mapping[str, float] = field(default_factory=dict)
+    tf32: float | None = None
+    bf16: float | None = None
+    to_device: float | None = None
+    to_host: float | None = None
 
     @property
     def last_level(self) -> int:
@@ -59,5 +70,11 @@ class Roofs:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Roofs:
         """The inverse of `as_dict`, also after JSON made the row widths strings."""
-        random = {int(width): rate for width, rate in content["random"].items()}
-        return cls(**{**content, "random": random})
+        given = dict(content)
+        for name in ("random", "scatter"):
+            given[name] = {int(width): rate for width, rate in content.get(name, {}).items()}
+        given["random_sets"] = {
+            int(size): {int(width): rate for width, rate in rates.items()}
+            for size, rates in content.get("random_sets", {}).items()
+        }
+        return cls(**given)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from recis_core.kernels import Kernels
+from recis_core.readback import Readback
 
 
 class Exchange(Protocol):
@@ -54,15 +56,26 @@ class Route:
         return len(self.ids)
 
 
-def route(
-    kernels: Kernels,
-    exchange: Exchange,
-    ids: Tensor,
-    splits: Tensor,
-    tables: Tensor,
-    salts: Tensor,
-) -> Route:
-    """Deduplicate packed `ids`; column f, ids[splits[f]:splits[f+1]], belongs to tables[f]."""
-    unique, of, counts, inverse = kernels.ids_partition(ids, splits, tables, salts, exchange.world)
-    distinct = int(counts.sum())
-    return Route(unique[:distinct], of[:distinct], counts, exchange.counts(counts), inverse)
+@dataclass(frozen=True)
+class Asking:
+    """A group's packed ids: column f, ids[splits[f]:splits[f+1]], belongs to tables[f]."""
+
+    ids: Tensor
+    splits: Tensor
+    tables: Tensor
+    salts: Tensor
+
+
+def routes(kernels: Kernels, exchange: Exchange, asking: Sequence[Asking]) -> list[Route]:
+    """Deduplicate the packed ids of each group; one wait for all their counts."""
+    if not asking:
+        return []
+    parted = [
+        kernels.ids_partition(a.ids, a.splits, a.tables, a.salts, exchange.world) for a in asking
+    ]
+    counts = Readback([sent for _, _, sent, _ in parted]).counts()
+    made = []
+    for i, (unique, of, sent, inverse) in enumerate(parted):
+        distinct = sum(counts[i * exchange.world : (i + 1) * exchange.world])
+        made.append(Route(unique[:distinct], of[:distinct], sent, exchange.counts(sent), inverse))
+    return made

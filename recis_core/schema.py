@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Pooling = Literal["sum", "mean", "tile"]
+Pooling = Literal["sum", "mean", "tile", "ragged"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ class Feature:
     """A model input: the rows of `table` for the ids of `column`, pooled per sample.
 
     "sum" and "mean" give [rows, dim] (mean is Σwx/Σw; an empty bag gives zeros); "tile" gives
-    [rows, length, dim], the first `length` values, zeros after the last.
+    [rows, length, dim], the first `length` values, zeros after the last. "ragged" pools nothing:
+    [values, dim], a row for every value, the samples end to end; beside the leaf the model gets
+    `NAME.offsets` [rows + 1], where each sample begins and ends, and `NAME.ids` [values].
     `weights` names a ragged column of weights >= 0 beside the ids.
     """
 
@@ -108,3 +110,5 @@ class Feature:
     def __post_init__(self) -> None:
         if (self.pooling == "tile") != (self.length is not None):
             raise ValueError(f"feature {self.name!r}: length goes with pooling='tile', and only so")
+        if self.pooling == "ragged" and self.weights is not None:
+            raise ValueError(f"feature {self.name!r}: a ragged leaf pools nothing, so no weights")

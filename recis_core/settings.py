@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recis_core.data import Batch
+from recis_core.dense import Precision
 
 
 class TrainReader(Protocol):
@@ -48,7 +49,12 @@ class Settings:
     one more is an error; 0 looks at no gradient. `dense` makes the dense parameters' optimizer,
     `scheduler` a schedule, by step, of it and of the rows' optimizer. `evaluate_every`,
     `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
-    `keep`: checkpoints to keep. `threads`: torch's, None for as they are.
+    `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
+    read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
+    cores the step has use for. `patience`: end after so many evaluations in a row that do not
+    better `metric` (auc, grouped_auc, log_loss); None: never.
+    `precision`: of the dense part; embedding rows, gradients' sums and
+    updates are float32 either way. `compile`: the dense part by `torch.compile` as one graph.
     """
 
     steps: int | None = None
@@ -62,13 +68,24 @@ class Settings:
     keep: int = 3
     seed: int = 0
     threads: int | None = None
+    overlap: int | None = None
+    patience: int | None = None
+    metric: str = "auc"
+    precision: Precision = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("accumulation", "keep", "steps", "evaluate_every", "save_every", "threads"):
+        counts = "accumulation keep steps evaluate_every save_every threads patience"
+        for name in counts.split():
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, not 1 or more")
-        if self.guard < 0:
-            raise ValueError(f"guard is {self.guard}, not 0 or more")
+        for name in ("guard", "overlap"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, not 0 or more")
+        if self.precision not in get_args(Precision):
+            there = ", ".join(get_args(Precision))
+            raise ValueError(f"precision is {self.precision!r}, not one of {there}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}, not above 0")

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recis_core.access import Access
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import Kernels
 from recis_core.mixing import table_salt
+from recis_core.readback import Readback
 from recis_core.schema import Feature, Table
 
 
@@ -20,9 +22,11 @@ class TableFullError(RuntimeError):
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of distinct pairs, -1 where absent, and how many are; as of a state of the map."""
+    """Rows of distinct pairs, -1 where absent; where that is, and how often; as of a state of
+    the map, which the numbers of insertions and erasures before it name."""
 
     rows: Tensor
+    at: Tensor
     missing: int
     inserted: int
     erased: int
@@ -55,12 +59,22 @@ class Group:
         self.map = kernels.id_map(1 << log2_rows, limit)
         self.salts = torch.tensor([table_salt(t.name) for t in tables], device=kernels.device)
         self.rates = torch.tensor([t.rate for t in tables], device=kernels.device)
+        self.access = Access(kernels.device)
         self.inserted = self.erased = 0
+        # Rows in use and rows ever given out, where known without asking the device.
+        self._held: tuple[int, int] | None = (0, 0)
 
     @property
     def rows(self) -> int:
         """Rows in use."""
         return len(self.map)
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Rows in use and rows ever given out, counted here where a GPU would have to be asked."""
+        if self._held is None:
+            self._held = len(self.map), self.map.extent
+        return self._held
 
     @property
     def nbytes(self) -> int:
@@ -71,10 +85,15 @@ class Group:
         rates = {table.rate for table in self.tables}
         return (rates.pop(), None) if len(rates) == 1 else (1.0, self.rates[tables.long()])
 
+    def look(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, int, int]:
+        """Look distinct pairs up without waiting for how many are missing; see `found_of`."""
+        with self.access.reading():
+            rows, missing = self.map.find(tables, ids)
+            return rows, missing, self.inserted, self.erased
+
     def find(self, tables: Tensor, ids: Tensor) -> Found:
         """Look distinct pairs up; nothing changes."""
-        rows, missing = self.map.find(tables, ids)
-        return Found(rows, int(missing), self.inserted, self.erased)
+        return found_of([self.look(tables, ids)])[0]
 
     def refresh(self, found: Found, tables: Tensor, ids: Tensor) -> Found:
         """`found` as the map says now: rows stay, what was missing may have come since."""
@@ -82,9 +101,10 @@ class Group:
             return self.find(tables, ids)
         if not found.missing or found.inserted == self.inserted:
             return found
-        at = (found.rows < 0).nonzero().flatten()
-        rows, missing = self.map.find(tables[at], ids[at])
-        return Found(found.rows.index_copy(0, at, rows), int(missing), self.inserted, self.erased)
+        at = found.at
+        now = self.find(tables[at], ids[at])
+        rows = found.rows.index_copy(0, at, now.rows)
+        return Found(rows, at[now.at], now.missing, now.inserted, now.erased)
 
     def insert(self, found: Found, tables: Tensor, ids: Tensor) -> Tensor:
         """Rows [n] of distinct pairs, those that `found` lacks made and initialised.
@@ -94,10 +114,14 @@ class Group:
         if not found.missing:
             return found.rows
         self.reserve(found, tables)
-        at = (found.rows < 0).nonzero().flatten()
+        at = found.at
         tables, ids = tables[at], ids[at]
-        rows, fresh = self.map.insert(tables, ids)
-        self.inserted += 1
+        with self.access.writing():
+            rows, fresh = self.map.insert(tables, ids)
+            self.inserted += 1
+        live, extent = self.held
+        # Freed rows are given out before new ones.
+        self._held = live + found.missing, max(extent, live + found.missing)
         init = self.initializer
         self.kernels.rows_init(
             self.blocks, rows, fresh, tables, ids, self.salts, self.seed, init.kind, init.a, init.b
@@ -109,7 +133,8 @@ class Group:
 
         No row is given out, and nothing changes where it is refused.
         """
-        rows = max(self.map.extent, len(self.map) + found.missing)
+        live, extent = self.held
+        rows = max(extent, live + found.missing)
         if rows > self.limit:
             raise self._refusal(rows, found, tables, f"the limit is {self.limit} rows")
         if rows <= self.blocks.capacity:
@@ -133,8 +158,31 @@ class Group:
 
     def erase(self, tables: Tensor, ids: Tensor) -> Tensor:
         """Forget distinct pairs; the rows [n] they had, -1 where one was absent, are reused."""
-        self.erased += 1
-        return self.map.erase(tables, ids)
+        with self.access.writing():
+            self.erased += 1
+            self._held = None
+            return self.map.erase(tables, ids)
+
+
+def found_of(looked: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Found]:
+    """What several calls of `Group.look` found, after one wait for all their counts."""
+    if not looked:
+        return []
+    counts = Readback([missing for _, missing, _, _ in looked]).counts()
+    return [
+        Found(rows, absent(rows, missing), missing, inserted, erased)
+        for missing, (rows, _, inserted, erased) in zip(counts, looked, strict=True)
+    ]
+
+
+def absent(rows: Tensor, missing: int) -> Tensor:
+    """Positions [missing] of the pairs that have no row."""
+    if not missing:
+        return rows.new_empty(0, dtype=torch.int64)
+    if rows.device.type == "cuda":
+        # Of known size, so nothing waits.
+        return torch.nonzero_static(rows < 0, size=missing).flatten()
+    return (rows < 0).nonzero().flatten()
 
 
 def grouped(features: Sequence[Feature]) -> list[tuple[list[Table], list[Feature]]]:

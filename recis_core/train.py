@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recis_core import checkpoint, inference, resume
-from recis_core.callbacks import Callback, Step
+from recis_core.callbacks import Callback
 from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard
 from recis_core.data import Batch
+from recis_core.dense import forward_of
+from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
 from recis_core.kernels import Kernels
 from recis_core.metrics import RunningLoss
-from recis_core.objective import inputs_of, logits_of, loss_sum, target_of
+from recis_core.objective import target_of
 from recis_core.optim import RowOptimizer, Rule
+from recis_core.pending import Pending
+from recis_core.pipeline import Pipeline, Turn, depth_of
 from recis_core.settings import Settings, TrainReader
+from recis_core.step import Launched, Numbers, Ready, gradients
+from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
 
@@ -54,6 +59,8 @@ class Trainer:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.model: Any = model.to(kernels.device)
+        self.tasks = tasks_of(model)
+        self.forward = forward_of(self.model, settings.precision, settings.compile)
         self.kernels, self.settings, self.reader = kernels, settings, reader
         self.valid, self.folder, self.callbacks = valid, folder, tuple(callbacks)
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
@@ -71,7 +78,9 @@ class Trainer:
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
         self.skipped_in_a_row = 0
+        self.early = EarlyStop(settings.metric, settings.patience)
         self._saved = -1
+        self._position: Any = None  # while the reader is ahead of the training
 
     @property
     def fraction(self) -> float | None:
@@ -93,14 +102,14 @@ class Trainer:
         reason = "failed"
         try:
             with self.interrupt:
-                self._tell("on_start")
+                self.tell("on_start")
                 self._run()
-            reason = "done"
+            reason = "stopped" if self.early.reached else "done"
         except (Interrupted, KeyboardInterrupt):
             reason = "interrupted"
             raise
         finally:
-            self._tell("on_end", reason)
+            self.tell("on_end", reason)
         return self.metrics
 
     def _begin(self, resume: bool) -> None:
@@ -118,95 +127,137 @@ class Trainer:
             )
         torch.manual_seed(self.settings.seed)
 
+    @property
+    def position(self) -> Any:
+        """The reader's state after the last batch that was trained on; None without a reader."""
+        if self._position is not None or self.reader is None:
+            return self._position
+        return self.reader.state()
+
     def _run(self) -> None:
         """Step after step; what is due between them; at the end, what was not just done."""
+        assert self.reader is not None, "a trainer without a reader does not train"
         settings, epoch = self.settings, self.epoch
-        began = time.perf_counter()
-        for batches in self._groups_of_batches():
-            done = self.train_step(batches)
-            self._tell("on_step", Step(**done, seconds=time.perf_counter() - began))
-            ended, epoch = self.epoch > epoch, self.epoch
-            if self.valid is not None and self._due(settings.evaluate_every, ended):
-                self._evaluate()
-            if self.folder is not None and self._due(settings.save_every, ended):
-                self.save()
-            if self.interrupt.requested:
-                self._leave()
-            began = time.perf_counter()
+        self._position = self.reader.state()
+        try:
+            with self._pipeline(self.reader) as ahead:
+                pending = Pending(self)
+                while not (self.step == settings.steps or self.early.reached):
+                    ready = list(islice(ahead, settings.accumulation))
+                    if not ready:
+                        break
+                    launched = self.launch_step(ready, ahead.advance)
+                    ahead.retire(ready)
+                    pending.add(launched)
+                    ended, epoch = self.epoch > epoch, self.epoch
+                    self._between(pending, ended)
+                pending.flush()
+        finally:
+            # Batches that were read ahead are still to be trained on.
+            if self.reader.state() != self._position:
+                self.reader.restore(self._position)
+            self._position = None
         if self.valid is not None and self.evaluated != self.step:
             self._evaluate()
         if self.folder is not None and self._saved != self.step:
             self.save()
 
+    def _pipeline(self, reader: TrainReader) -> Pipeline[Ready]:
+        depth = depth_of(self.settings.overlap, self.kernels.device)
+
+        def make(batch: Batch, turn: Turn) -> Ready:
+            asked = self.embedding.prepare(batch, True, turn) if depth else batch
+            return Ready(batch, target_of(self.tasks, batch), asked, reader.state())
+
+        return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
+
+    def _between(self, pending: Pending, epoch_ended: bool) -> None:
+        """What is due after a step."""
+        settings = self.settings
+        evaluate = self.valid is not None and self._due(settings.evaluate_every, epoch_ended)
+        save = self.folder is not None and self._due(settings.save_every, epoch_ended)
+        if not (evaluate or save or self.interrupt.requested):
+            return
+        pending.flush()
+        if evaluate:
+            self._evaluate()
+        if save:
+            self.save()
+        if self.interrupt.requested:
+            self._leave()
+        pending.resume()
+
     def _due(self, every: int | None, epoch_ended: bool) -> bool:
         return epoch_ended if every is None else self.step % every == 0
 
-    def _groups_of_batches(self) -> Iterator[list[Batch]]:
-        """The batches of each step; the last step may have fewer."""
-        assert self.reader is not None, "a trainer without a reader does not train"
-        source = iter(self.reader)
-        while self.settings.steps is None or self.step < self.settings.steps:
-            batches = list(islice(source, self.settings.accumulation))
-            if not batches:
-                return
-            yield batches
-
     def train_step(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """One optimizer step over `batches`, as if they were one; -> the fields of `Step`."""
+        moved = [batch.to(self.kernels.device) for batch in batches]
+        tasks, position = self.tasks, self.position
+        ready = [Ready(batch, target_of(tasks, batch), batch, position) for batch in moved]
+        return self.settle(self.launch_step(ready))
+
+    def launch_step(
+        self, ready: Sequence[Ready], looked_up: Callable[[], None] = lambda: None
+    ) -> Launched:
+        """Start one optimizer step over batches made ready; `settle` tells how it went.
+
+        `looked_up` is called when their new ids have rows.
+        """
         self.model.train()
-        batches = [batch.to(self.kernels.device) for batch in batches]
-        targets = [target_of(self.model.task, batch) for batch in batches]
-        # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
-        weight = sum(target.total for target in targets) or 1.0
-        loss = 0.0
-        for batch, target in zip(batches, targets, strict=True):
-            leaves = self.embedding.lookup(batch, train=True)
-            logits = logits_of(self.model, inputs_of(self.model, batch, leaves), batch.rows)
-            share = loss_sum(logits, target) / weight
-            share.backward()
-            self.embedding.accumulate()
-            loss += share.item()
+        shares = gradients(self.model, self.forward, self.embedding, ready, looked_up)
+        settings, dense = self.settings, self.dense_optimizer
+        numbers = Numbers(shares)
         clipped = clip_and_guard(
-            self.parameters, self.embedding, self.settings.clip, self.settings.guard > 0
+            self.parameters, self.embedding, settings.clip, settings.guard > 0, numbers.read
         )
+        numbers.send(clipped.norm)
         if clipped.finite:
-            if self.dense_optimizer is not None:
-                self.dense_optimizer.step()
+            if dense is not None:
+                dense.step()
             self.row_optimizer.step(clipped.scale)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         for scheduler in self.schedulers:
             scheduler.step()
-        return self._count(batches, loss, clipped.norm, not clipped.finite)
+        return self._count(ready, numbers, not clipped.finite)
 
-    def _count(
-        self, batches: Sequence[Batch], loss: float, norm: Tensor | None, skipped: bool
-    ) -> dict[str, Any]:
-        """Advance the counters past a step; FloatingPointError if too many were skipped."""
-        epoch, rows = self.epoch, sum(batch.rows for batch in batches)
+    def _count(self, ready: Sequence[Ready], numbers: Numbers, skipped: bool) -> Launched:
+        """Advance the counters past a step."""
+        epoch, rows = self.epoch, sum(each.batch.rows for each in ready)
         self.step += 1
         self.rows += rows
-        if self.reader is not None:
-            self.epoch = int(self.reader.state()["epoch"])
+        if ready[-1].position is not None:
+            self.epoch = int(ready[-1].position["epoch"])
+            if self._position is not None:
+                self._position = ready[-1].position
         self.skipped += skipped
         self.skipped_in_a_row = (self.skipped_in_a_row + 1) if skipped else 0
+        return Launched(self.step, epoch, rows, skipped, numbers)
+
+    def settle(self, launched: Launched) -> dict[str, Any]:
+        """The fields of `Step`; waits for the device. FloatingPointError after too many skipped."""
+        loss, norm = launched.numbers.values()
         if self.skipped_in_a_row > self.settings.guard > 0:
             raise FloatingPointError(
-                f"step {self.step}: the gradient was not finite in "
+                f"step {launched.step}: the gradient was not finite in "
                 f"{self.skipped_in_a_row} successive steps, loss {loss}"
             )
-        if not skipped:
+        if not launched.skipped:
             self.running.add(loss)
-        number = None if norm is None else float(norm)
-        return dict(step=self.step, epoch=epoch, rows=rows, loss=loss, norm=number, skipped=skipped)
+        return {**launched.counted(), "loss": loss, "norm": norm}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`."""
-        return inference.evaluate(self.model, self.embedding, self.kernels, batches)
+        depth = depth_of(self.settings.overlap, self.kernels.device)
+        given = self.model, self.embedding, self.kernels, batches
+        return inference.evaluate(*given, depth=depth, forward=self.forward)
 
     def predict(self, batches: Iterable[Batch], path: Path) -> int:
         """Write row, label and group if they are there, and score to `path`; -> rows written."""
-        return inference.predict(self.model, self.embedding, self.kernels, batches, path)
+        depth = depth_of(self.settings.overlap, self.kernels.device)
+        given = self.model, self.embedding, self.kernels, batches, path
+        return inference.predict(*given, depth=depth, forward=self.forward)
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, between two steps; CheckpointError if that fails."""
@@ -221,7 +272,7 @@ class Trainer:
             keep=self.settings.keep,
         )
         self._saved = self.step
-        self._tell("on_save", path)
+        self.tell("on_save", path)
         return path
 
     def restore(self, path: Path) -> None:
@@ -232,7 +283,8 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.valid is not None
         self.metrics, self.evaluated = self.evaluate(self.valid()), self.step
-        self._tell("on_evaluate", self.metrics)
+        self.early.see(self.metrics, self.step)
+        self.tell("on_evaluate", self.metrics)
 
     def _leave(self) -> None:
         if self.folder is None:
@@ -241,6 +293,7 @@ class Trainer:
             self.save()
         raise Interrupted(f"saved step {self.step}, resume with --resume")
 
-    def _tell(self, what: str, *about: Any) -> None:
+    def tell(self, what: str, *about: Any) -> None:
+        """Call the method `what` of every callback."""
         for callback in self.callbacks:
             getattr(callback, what)(self, *about)

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 
 import typer
 
+from reports.commands.asv import asv
 from reports.commands.backends import backends
 from reports.commands.bench import bench
 from reports.commands.check import check
+from reports.commands.compare import compare
 from reports.commands.data import data
 from reports.commands.evaluate import evaluate
+from reports.commands.plan import plan
 from reports.commands.predict import predict
+from reports.commands.report import report
+from reports.commands.roofline import roofline
 from reports.commands.train import train
 from reports.failure import Misuse
 
@@ -31,9 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, bench, backends):
+for command in (train, plan, evaluate, predict, check, bench, roofline, compare, report, backends):
     app.command()(command)
 app.add_typer(data, name="data")
+app.add_typer(asv, name="asv")
 
 
 @app.callback()

@@ -14,8 +14,8 @@ from recis_core.spec import Case, Op
 from recis_core.tolerance import Disagreement
 from roofline.bound import attainment, bound, impossible, mbu
 from roofline.device import measure_roofs
-from roofline.processor import describe
 from roofline.record import Record, versions
+from roofline.stamp import device_of, source_digest
 from roofline.subject import Subject, subject_of
 from roofline.timer import Timer, Timing
 
@@ -82,6 +82,9 @@ def figures(subject: Subject, timing: Timing, roofs: Roofs) -> dict[str, Any]:
         mbu=mbu(traffic, seconds, roofs),
         attainment=attainment(traffic, seconds, roofs),
         bound_by=bound(traffic, roofs).by,
+        bounds=bound(traffic, roofs)._asdict(),
+        intensity=traffic.flops / traffic.minimum if traffic.minimum else None,
+        host=timing.host_median,
         row_bytes=width,
         random_share=requested / roofs.random_rows(width) if width else None,
     )
@@ -97,7 +100,6 @@ def record(
     **numbers: Any,
 ) -> Record:
     roofs = setting.roofs
-    host = describe()
     return Record(
         op=op.name,
         op_version=op.version,
@@ -107,10 +109,15 @@ def record(
         status=status,
         reason=reason,
         trusted="reference",
-        device={"name": roofs.device, "kind": roofs.kind, "host": host.name, "cores": host.cores},
+        device=device_of(roofs),
         threads=torch.get_num_threads(),
         versions=versions(),
         seed=int.from_bytes(sha256(case.name.encode()).digest()[:4]),
         roofs=roofs.as_dict(),
+        source=source_digest(kernels.origins[op.name]),
+        command=(
+            f"recis roofline --again --device {roofs.kind} --backend {kernels.name} "
+            f"--op {op.name} --case {case.name}"
+        ),
         **numbers,
     )

@@ -22,7 +22,10 @@ class Record:
 
     `asked` is the backend named by the user, `run` the one the op came from. Times are seconds,
     rates 10^9 bytes a second. Without status "ok" there is no time, and `reason` says why.
-    `trusted` is the backend the results were compared with.
+    `trusted` is the backend the results were compared with. `bounds`: the least seconds by memory,
+    cache and arithmetic. `intensity`: flops over minimum bytes. `host`: median seconds until the
+    call returned, apart from the device's. `source`: a digest of the backend's files. `command`
+    makes the record again.
     """
 
     op: str
@@ -55,6 +58,12 @@ class Record:
     row_bytes: int | None = None
     random_share: float | None = None
     roofs: Mapping[str, Any] | None = None
+    bounds: Mapping[str, float] | None = None
+    intensity: float | None = None
+    host: float | None = None
+    source: str = ""
+    command: str = ""
+    kind: str = "op"
     schema: int = SCHEMA
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,9 +81,12 @@ def versions() -> dict[str, str]:
     """What ran: Python, and the libraries results depend on."""
     import numba
 
-    return {
+    found = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
         "numba": numba.__version__,
     }
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    return found

@@ -1,4 +1,4 @@
-"""The loops that measure a CPU's memory: copy, read, write, update, random rows.
+"""The loops that measure a CPU's memory: copy, read, write, update, random rows, atomics.
 
 Each works on one thread's share and holds no lock, so that plain threads run several at once.
 """
@@ -31,6 +31,19 @@ def prefetch(typingctx: Any, array: Any, at: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
+
+
+@intrinsic
+def add_atomically(typingctx: Any, array: Any, at: Any, value: Any) -> Any:
+    """array[at] += value on an int64 array, whatever other threads do to it."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer = builder.gep(view.data, [args[1]])
+        builder.atomic_rmw("add", pointer, args[2], "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), emit
 
 
 @njit(nogil=True, cache=True)
@@ -86,3 +99,19 @@ def gather_loop(
         to = i * width
         for j in range(width):
             out[to + j] = table[start + j]
+
+
+@njit(nogil=True, cache=True)
+def scatter_loop(source: np.ndarray, rows: np.ndarray, table: np.ndarray, width: int) -> None:
+    """Row rows[i] of `table` = row i of `source`, rows of `width` elements."""
+    for i in range(len(rows)):
+        start = np.int64(rows[i]) * width
+        for j in range(width):
+            table[start + j] = source[i * width + j]
+
+
+@njit(nogil=True, cache=True)
+def atomic_loop(words: np.ndarray, places: np.ndarray) -> None:
+    """words[places[i]] += 1, atomically."""
+    for i in range(len(places)):
+        add_atomically(words, np.int64(places[i]), np.int64(1))  # pyright: ignore[reportCallIssue]

@@ -13,6 +13,12 @@ from torch import Tensor
 
 from roofline.processor import describe
 
+# Cycles a GPU is kept busy while a call is launched, for each second that launching takes; more
+# than a clock's, so that the launch is always over first. And the most of them: a call that waits
+# for the device itself cannot be launched ahead.
+CYCLES_PER_SECOND = 3e9
+MOST_CYCLES = 20_000_000
+
 
 def nothing() -> None:
     """What is done before a sample that needs no preparation."""
@@ -20,13 +26,18 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw samples in seconds, in the order taken."""
+    """Raw samples in seconds, in the order taken; `host`: until each call returned."""
 
     samples: tuple[float, ...]
+    host: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
         return statistics.median(self.samples)
+
+    @property
+    def host_median(self) -> float | None:
+        return statistics.median(self.host) if self.host else None
 
     @property
     def spread(self) -> float:
@@ -57,21 +68,28 @@ class Timer:
         """Leave none of what the caches held: what is timed starts from memory."""
         self.scratch.sum()
 
-    def sample(self, call: Callable[[], Any]) -> float:
-        """Seconds of one call: events around it on a GPU, the wall clock elsewhere."""
+    def sample(self, call: Callable[[], Any], cycles: int = 0) -> tuple[float, float]:
+        """Seconds of one call, and of the host until it returned.
+
+        On a GPU events around it; the device spins `cycles` first, so that launching is hidden.
+        """
         if self.device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            if cycles:
+                torch.cuda._sleep(cycles)
             start.record()
+            begin = time.perf_counter()
             call()
+            host = time.perf_counter() - begin
             end.record()
             end.synchronize()
-            return start.elapsed_time(end) / 1e3
+            return start.elapsed_time(end) / 1e3, host
         begin = time.perf_counter()
         kept = call()
         took = time.perf_counter() - begin
         # Freeing the result is not part of the call.
         del kept
-        return took
+        return took, took
 
     def time(
         self,
@@ -81,7 +99,7 @@ class Timer:
         budget: float = 1.0,
         least: int = 5,
         most: int = 50,
-        noise: float = 0.02,
+        noise: float = 0.005,
         warm: int = 2,
     ) -> Timing:
         """Samples of `call`, `before` and the flush untimed in front of each.
@@ -89,17 +107,22 @@ class Timer:
         Ends after `most` samples, after `budget` seconds in all, or when the spread over the root
         of their number is below `noise`; never before `least` samples.
         """
+        cycles = 0
         for _ in range(warm):
             before()
-            call()
+            _, host = self.sample(call)
+            cycles = min(int(2 * host * CYCLES_PER_SECOND), MOST_CYCLES)
         samples: list[float] = []
+        hosts: list[float] = []
         end = time.perf_counter() + budget
         while len(samples) < most:
             before()
             self.flush()
-            samples.append(self.sample(call))
+            device, host = self.sample(call, cycles)
+            samples.append(device)
+            hosts.append(host)
             if len(samples) >= least:
                 settled = Timing(tuple(samples)).spread / len(samples) ** 0.5 < noise
                 if time.perf_counter() > end or (settled and len(samples) >= 2 * least):
                     break
-        return Timing(tuple(samples))
+        return Timing(tuple(samples), tuple(hosts))

@@ -22,11 +22,11 @@ def say(*words: object) -> None:
 class Announced(Trainer):
     """Says when a step or a save begins and ends."""
 
-    def train_step(self, batches):
+    def launch_step(self, ready, looked_up):
         say("step", self.step + 1, "begins")
-        done = super().train_step(batches)
+        launched = super().launch_step(ready, looked_up)
         say("step", self.step, "ends")
-        return done
+        return launched
 
     def save(self):
         say("save", self.step, "begins")
@@ -49,6 +49,7 @@ def main(folder: Path, backend: str, steps: int, resume: bool) -> str:
         save_every=SAVE_EVERY,
         accumulation=2,
         clip=0.5,
+        overlap=1,
         callbacks=[JsonLog(folder / "log.jsonl")],
     )
     trainer.__class__ = Announced

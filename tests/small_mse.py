@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import recis_core.allocator
 import reports.trained
 import reports.training
-import roofline.allocator
 import roofline.device
 from recis_core.roofs import Roofs
 from workloads import mse
@@ -30,7 +30,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(mse.CONFIGS, "tiny", SMALL)
     patch.setattr(reports.training, "measure_roofs", lambda *args, **kwargs: ROOFS)
     # Memory kept for ever would mislead tests that look at this process's memory.
-    for module in (reports.training, reports.trained, roofline.allocator):
+    for module in (reports.training, reports.trained, recis_core.allocator):
         patch.setattr(module, "keep_freed_memory", lambda: False)
     patch.setattr(roofline.device, "measure_roofs", lambda *args, **kwargs: ROOFS)
 

@@ -208,6 +208,7 @@ HOSTILE = ("-2^63", "2^63-1", "-1", "-2")
 SIZES = {"empty", "one"}
 SEGMENTS = SIZES | {"empty segment", "huge segment"}
 ROWS = SIZES | {"odd dim", "absent row", "every row"}
+REDUCING = [op.name for op in OPS if op.name.startswith("rows_reduce_")]
 EDGES = {
     "columns_unpack": {"empty"},
     "ids_hash": SIZES | {"empty segment"},
@@ -232,6 +233,7 @@ EDGES = {
     "rows_adagrad_rowwise": ROWS,
     "rows_adam": ROWS,
     "rows_adamw": ROWS,
+    **dict.fromkeys(REDUCING, ROWS | SEGMENTS),
     "auc_grouped": SEGMENTS,
 }
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import backends
-from recis_core.io.column import column_raw
+from recis_core.io.column import column_raw, piece_raw
 from recis_core.io.kind import check_declared, check_type
 from recis_core.io.missing import RowError
 from recis_core.io.stage import stage, unpack
@@ -257,3 +257,40 @@ def test_no_rows():
 def test_senseless_declarations_are_refused(column):
     with pytest.raises(ValueError, match="column 'c'"):
         check_declared(column)
+
+
+@pytest.mark.parametrize(
+    ("array", "column"),
+    [
+        (pa.array(range(40), pa.int32()), Column("c", "ids", width=1)),
+        (pa.array([[i, -i] for i in range(40)]), Column("c", "ids", width=2)),
+        (pa.array([[float(i)] * (i % 4) for i in range(40)]), Column("c", "values")),
+        (pa.array([[[i] * (i % 3), []] for i in range(40)]), Column("c", "ids", depth=2)),
+        (pa.array([["word"[: i % 5]] * (i % 3) for i in range(40)]), Column("c", "strings")),
+    ],
+    ids=["plain", "width", "list", "nested", "strings"],
+)
+def test_a_part_of_a_piece_is_what_its_rows_are(array, column):
+    piece = array[3:37]
+    whole = piece_raw(piece, column)
+    assert whole is not None
+    for start, stop in ((0, 34), (5, 20), (9, 9), (33, 34)):
+        part, alone = whole.part(start, stop), column_raw(piece[start:stop], column)
+        assert part.rows == alone.rows == stop - start
+        assert part.values.tolist() == alone.values.tolist()
+        for one, other in zip(part.bounds, alone.bounds, strict=True):
+            assert (one - one[0]).tolist() == (other - other[0]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "column"),
+    [
+        (pa.array([1, None]), Column("c", "ids", width=1)),
+        (pa.array([[1], [1, 2]]), Column("c", "ids", width=1)),
+        (pa.array([True, False]), Column("c", "values", width=1)),
+        (pa.array([[1], []]), Column("c", "ids", width=1, missing="default")),
+    ],
+    ids=["null", "wrong width", "bits", "filled"],
+)
+def test_what_is_copied_or_wrong_is_not_taken_as_a_piece(array, column):
+    assert piece_raw(array, column) is None

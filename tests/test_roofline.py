@@ -19,7 +19,7 @@ from recis_core.roofs import Roofs
 from recis_core.spec import Traffic
 from recis_core.tolerance import SUMMED, Disagreement
 from roofline import bound as bounds
-from roofline import device
+from roofline import cpu, device
 from roofline.measure import Setting, measure
 from roofline.rounding import Rounding
 from roofline.subject import Rows, subject_of
@@ -204,6 +204,9 @@ def test_bounds_are_those_of_reads_writes_and_the_copy_in_both():
     assert copy.cache == pytest.approx(2 / 100)
     assert copy.arithmetic == pytest.approx(1 / 100)
     assert copy.by == "memory"
+    # Two reads and a write share the bus: no stream is faster than 20 GB/s.
+    mixed = bounds.bound(Traffic(2 * 10**9, 10**9, requested=0), ROOFS)
+    assert mixed.memory == pytest.approx(3 / 20)
     assert bounds.mbu(Traffic(10**9, 10**9, requested=0), 0.2, ROOFS) == pytest.approx(0.5)
 
 
@@ -262,10 +265,10 @@ def test_rounding_admits_the_error_of_large_terms_and_nothing_else():
 
 
 def test_measured_roofs_are_kept_and_used_again(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(device, "working_set", lambda cpu: 8 << 20)
+    monkeypatch.setattr(cpu, "working_set", lambda _: 8 << 20)
     found = device.measure_roofs("cpu", 2, quick=True, folder=tmp_path)
     assert min(found.copy, found.read, found.write, found.update, found.cache, found.matmul) > 0
-    assert sorted(found.random) == sorted(device.WIDTHS)
+    assert sorted(found.random) == sorted(cpu.WIDTHS)
     assert all(rate > 0 for rate in found.random.values())
     monkeypatch.setattr(device, "measure_cpu", None)
     assert device.measure_roofs("cpu", 2, quick=True, folder=tmp_path) == found

@@ -37,6 +37,7 @@ def blocks(*slots: str) -> Blocks:
 
 ROWS = i32(0, -1, 3)  # 12 bytes, two rows touched
 ADAM = (0.1, 0.9, 0.999, 1e-8, 0.0, 0.9, 0.999, "torch")
+INDEX = i32(0, 1, 2, 4), i32(1, 2, 1, 3), NONE  # starts, segments, weights of ROWS
 FLAGS = torch.tensor([True, False, True, True])
 PIECES = torch.zeros(2, 6, dtype=torch.int64)
 
@@ -116,6 +117,35 @@ BY_HAND: list[tuple[str, tuple[Any, ...], int, int, int]] = [
         (blocks("other", "weight", "mean", "square"), ROWS, f32(3, 2), NONE, f32(3), *ADAM),
         88, 48, 136,
     ),
+    # of segments 1, 2, 1, 3 the second is an absent row's: gradients 1 and 3 of 8 bytes + 3 rows·4
+    # + 4 starts·4 + 4 segments·4 + 2 weights·8; 2 weights·8; requested: 3 gradients
+    ("rows_reduce_sgd", (blocks("weight"), ROWS, f32(4, 2), NONE, *INDEX, NONE, 0.1, 0.0),
+     76, 16, 100),
+    # the same with 4 weights·4, 3 rates·4 and a scale of 4 bytes to each gradient; 2 rows·16
+    (
+        "rows_reduce_adagrad",
+        (blocks("weight", "sum"), ROWS, f32(4, 2), f32(4), *INDEX[:2], f32(4), f32(3), 0.1, 0.1,
+         0.0),
+        128, 32, 172,
+    ),
+    # as rows_reduce_sgd; 2 rows·(8 + 4)
+    (
+        "rows_reduce_adagrad_rowwise",
+        (blocks("weight", "row_sum"), ROWS, f32(4, 2), NONE, *INDEX, NONE, 0.1, 0.1, 0.0),
+        84, 24, 116,
+    ),
+    # as rows_reduce_sgd; 2 rows·3·8
+    (
+        "rows_reduce_adam",
+        (blocks("weight", "mean", "square"), ROWS, f32(4, 2), NONE, *INDEX, NONE, *ADAM),
+        108, 48, 164,
+    ),
+    # a slot that is not the optimizer's costs nothing
+    (
+        "rows_reduce_adamw",
+        (blocks("other", "weight", "mean", "square"), ROWS, f32(4, 2), NONE, *INDEX, NONE, *ADAM),
+        108, 48, 164,
+    ),
     # 3 labels·4 + 3 scores·4 + 3 offsets·4; 2 groups·(8 + 8)
     ("auc_grouped", (f32(3), f32(3), i32(0, 2, 3)), 36, 32, 68),
     # 2 tables·4 + 2 ids·8 + 2 cells·16; 2 rows·4 + 2 flags + 2 cells·16
@@ -137,6 +167,24 @@ def test_bytes_by_hand(
     moved = find_op(name).traffic(*args)
     assert (moved.read, moved.written, moved.requested) == (read, written, requested)
     assert moved.minimum == read + written
+
+
+# RecIS's own count, of the ops it has a formula for; the calls above.
+RECIS_STYLE = {
+    "ids_hash": 17 + 16,  # characters and offsets; hashes
+    "ids_mod": 24 + 24,  # ids in and out
+    "values_bucketize": 12 + 24,  # values; numbers
+    "rows_gather": 16 + 2 * 32,  # places; twice the output
+    "segment_sum": 3 * 8 + 12 + 12 + 3 * 16,  # rows asked for, places, offsets; thrice the output
+    "segment_mean": 3 * 8 + 12 + 12 + 12 + 3 * 16,  # the same and weights
+    "segment_tile": 3 * 8 + 12 + 12 + 32,  # rows, places, offsets; the output
+}
+
+
+@pytest.mark.parametrize("row", BY_HAND, ids=lambda row: row[0])
+def test_recis_style_bytes_by_hand(row: tuple[str, tuple[Any, ...], int, int, int]) -> None:
+    """No formula, no number."""
+    assert find_op(row[0]).traffic(*row[1]).recis == RECIS_STYLE.get(row[0])
 
 
 def test_every_op_is_counted() -> None:

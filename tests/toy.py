@@ -137,6 +137,7 @@ def toy_trainer(kernels, reader=None, *, model=None, rule=None, callbacks=(), **
 
     One thread unless said: so small a model only waits for more."""
     given.setdefault("threads", 1)
+    given.setdefault("embedding", partial(Embedding, log2_rows=7))
     fields = {name: given.pop(name) for name in list(given) if name in Settings.__annotations__}
     torch.manual_seed(5)
     return Trainer(
@@ -146,7 +147,6 @@ def toy_trainer(kernels, reader=None, *, model=None, rule=None, callbacks=(), **
         reader,
         settings=Settings(**fields),
         callbacks=callbacks,
-        embedding=partial(Embedding, log2_rows=7),
         **given,
     )
 

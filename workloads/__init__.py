@@ -26,7 +26,8 @@ def _all() -> dict[str, Workload]:
     found = {}
     for module in pkgutil.iter_modules(__path__):
         if not module.ispkg:
-            workload = getattr(import_module(f"{__name__}.{module.name}"), "workload", None)
-            if workload is not None:
-                found[workload.name] = workload
+            there = import_module(f"{__name__}.{module.name}")
+            one = getattr(there, "workload", None)
+            each = getattr(there, "workloads", () if one is None else (one,))
+            found |= {workload.name: workload for workload in each}
     return found

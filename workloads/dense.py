@@ -19,7 +19,9 @@ class RecencySum(nn.Module):
         self.weight = nn.Parameter(torch.full((length,), length**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("rld,l->rd", x, self.weight)
+        # One product a sequence; einsum prepares the same one by five calls more.
+        weights = self.weight.expand(x.shape[0], 1, -1)
+        return torch.bmm(weights, x).squeeze(1)
 
 
 class LowRankCross(nn.Module):
@@ -34,11 +36,11 @@ class LowRankCross(nn.Module):
         return x + x * self.up(self.down(x))
 
 
-def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    """Linear and ReLU of the hidden widths, then Linear to one logit."""
+def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0, outputs: int = 1) -> nn.Sequential:
+    """Linear and ReLU of the hidden widths, then Linear to `outputs` logits."""
     layers: list[nn.Module] = []
     for before, after in zip([width, *hidden[:-1]], hidden, strict=True):
         layers += [nn.Linear(before, after), nn.ReLU()]
         if dropout:
             layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Linear(hidden[-1], 1))
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))

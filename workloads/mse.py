@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from recis_core.schema import Column, Feature, Initializer, Pooling, Table
 from recis_core.task import Task
 from workloads.columns import IdColumn
 from workloads.definition import Defaults
+from workloads.demand import Demand, shown
 from workloads.dense import LowRankCross, RecencySum, mlp
 from workloads.manifest import read_manifest
 from workloads.synthetic import LABEL, write_data
-from workloads.teacher import Part, Teacher
+from workloads.teacher import Part, Target, Teacher
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,17 @@ class MseConfig:
     pair_share: float = 0.02
     pairs: int = 2
     bias: float = -1.0
+    targets: int = 1
+    batch_size: int = 1024
 
 
+BENCH = MseConfig(
+    singles=300, bags=80, sequences=20, dims=((8, 100), (16, 150), (32, 100), (64, 40), (128, 10)),
+    vocab_low=10, vocab_high=30_000_000, bag_mean=8, sequence_mean=50, sequence_length=64,
+    dense=50, hidden=(1024, 512, 256), cross_rank=64, train_rows=48 * 8192, valid_rows=4 * 8192,
+    parts=48, weighted_bags=20, pairs=4, targets=2,
+    batch_size=8192,
+)  # fmt: skip
 CONFIGS = {
     "tiny": MseConfig(
         singles=16, bags=5, sequences=3, dims=((8, 14), (16, 10)), vocab_low=10,
@@ -60,7 +71,23 @@ CONFIGS = {
         dense=20, hidden=(128, 64), cross_rank=16, train_rows=400_000, valid_rows=50_000,
         parts=8, weighted_bags=5, pairs=4,
     ),
+    "bench": BENCH,
+    # A cluster's: planned, not run.
+    "paper": replace(
+        BENCH, vocab_high=1_000_000_000, train_rows=1_000_000_000, valid_rows=1_000_000,
+        parts=2048, batch_size=65_536,
+    ),
 }  # fmt: skip
+
+
+# A second target shares the ids' part and turns the dense one round; its loss counts half.
+TARGETS = (Target(LABEL), Target(f"{LABEL}_1", ids=0.7, dense=-1.5))
+SHARES = (1.0, 0.5)
+
+
+def targets(config: MseConfig) -> list[tuple[Target, float]]:
+    """The labels to predict and what the loss of each counts for."""
+    return list(zip(TARGETS, SHARES, strict=True))[: config.targets]
 
 
 class Field(NamedTuple):
@@ -88,6 +115,11 @@ def fields(config: MseConfig) -> tuple[Field, ...]:
         column = IdColumn(name, vocab, config.skew, config.sequence_mean)
         found.append(Field(column, next(dims), "tile", config.sequence_length))
     return tuple(found)
+
+
+def ids_of_row(config: MseConfig) -> float:
+    """Mean number of ids in a row."""
+    return sum(1.0 if f.column.mean is None else f.column.mean for f in fields(config))
 
 
 def spaced(kind: str, count: int, config: MseConfig) -> list[tuple[str, int]]:
@@ -130,6 +162,7 @@ def teacher_of(config: MseConfig, seed: int) -> Teacher:
         pair_share=config.pair_share,
         pairs=list(zip(few[::2], few[1::2], strict=False))[: config.pairs],
         bias=config.bias,
+        targets=TARGETS[: config.targets],
     )
 
 
@@ -137,7 +170,7 @@ class MseModel(nn.Module):
     """Pooled features, recency-weighted sequences and dense columns, crossed, then an MLP.
 
     `forward(inputs)`: every feature's leaf by name ([rows, dim], sequences [rows, length, dim])
-    and every dense column by name [rows, 1] -> logits [rows].
+    and every dense column by name [rows, 1] -> logits [rows], of several targets [rows, targets].
     """
 
     def __init__(self, config: MseConfig) -> None:
@@ -147,14 +180,15 @@ class MseModel(nn.Module):
         self.dense = dense_names(config)
         group = group_name(config)
         self.columns = (*columns_of(found), *(Column(n, "values", 1) for n in self.dense),
-                        Column(LABEL, "values", 1))  # fmt: skip
-        self.task = Task(label=LABEL, group=group)
+                        *(Column(t.label, "values", 1) for t, _ in targets(config)))  # fmt: skip
+        tasks = tuple(Task(t.label, group=group, share=share) for t, share in targets(config))
+        self.task = tasks[0] if len(tasks) == 1 else tasks
         self.recency = nn.ModuleDict(
             {f.column.name: RecencySum(f.length) for f in found if f.length is not None}
         )
         width = sum(f.dim for f in found) + len(self.dense)
         self.cross = LowRankCross(width, config.cross_rank)
-        self.mlp = mlp(width, config.hidden)
+        self.mlp = mlp(width, config.hidden, outputs=config.targets)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         leaves = [inputs[f.name] for f in self.features]
@@ -163,7 +197,8 @@ class MseModel(nn.Module):
             for f, x in zip(self.features, leaves, strict=True)
         ]
         x = torch.cat([*flat, *(inputs[name] for name in self.dense)], 1)
-        return self.mlp(self.cross(x)).squeeze(1)
+        logits = self.mlp(self.cross(x))
+        return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
 
 def feature_of(field: Field) -> Feature:
@@ -201,14 +236,36 @@ class Mse:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
-        return write_mse(self.config(size), size, folder, format, seed, progress)
+        config = self.config(size)
+        # A process takes seconds to begin; a core draws some five million ids a second.
+        drawn = ids_of_row(config) * (config.train_rows + config.valid_rows)
+        workers = min(len(os.sched_getaffinity(0)), 1 + int(drawn) // 20_000_000)
+        return write_mse(config, size, folder, format, seed, progress, workers)
 
     def model(self, size: str) -> MseModel:
         return MseModel(self.config(size))
 
     def defaults(self, size: str) -> Defaults:
-        self.config(size)
-        return Defaults(batch_size=1024, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
+        config = self.config(size)
+        if config.batch_size > 1024:
+            return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
+        if size == "small":
+            return Defaults(
+                config.batch_size, 1, rule="adam", lr=5e-4, dense_lr=4e-3, schedule="linear"
+            )
+        return Defaults(config.batch_size, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
+
+    def demands(self, size: str) -> dict[str, Demand]:
+        """What each feature asks of its table, by its name."""
+        found = {}
+        for f in fields(self.config(size)):
+            mean = 1.0 if f.column.mean is None else f.column.mean
+            per_row = mean if f.length is None else shown(mean, f.length)
+            found[f.column.name] = Demand(per_row, f.column.vocab, f.column.skew)
+        return found
+
+    def train_rows(self, size: str) -> int:
+        return self.config(size).train_rows
 
     def ceiling(self, folder: Path | str) -> float | None:
         manifest = read_manifest(Path(folder))
@@ -222,6 +279,7 @@ def write_mse(
     format: str = "parquet",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """The data of any configuration; `Mse.write` is this at a named size."""
     return write_data(
@@ -234,6 +292,7 @@ def write_mse(
         format=format,
         seed=seed,
         progress=progress,
+        workers=workers,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,16 +36,29 @@ class Part:
     share: float = 1.0
 
 
+@dataclass(frozen=True)
+class Target:
+    """A label column: its logit is the teacher's bias and both parts, each times a factor."""
+
+    label: str
+    ids: float = 1.0
+    dense: float = 1.0
+
+
 class Logits(NamedTuple):
-    """The parts of a chunk's logits, float64 [rows] each; `total` is what labels are drawn from."""
+    """The parts of a chunk's logits, float64 [rows] each."""
 
     ids: np.ndarray
     dense: np.ndarray
-    total: np.ndarray
+    bias: float
 
-    @property
-    def probability(self) -> np.ndarray:
-        return 1 / (1 + np.exp(-self.total))
+    def of(self, target: Target) -> np.ndarray:
+        """What the labels of `target` are drawn from."""
+        return self.bias + target.ids * self.ids + target.dense * self.dense
+
+
+def probability(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
 
 
 class Teacher:
@@ -66,9 +79,10 @@ class Teacher:
         pair_share: float,
         pairs: Sequence[tuple[str, str]],
         bias: float,
+        targets: Sequence[Target],
     ) -> None:
         self.parts, self.dense, self.pairs, self.bias = tuple(parts), tuple(dense), pairs, bias
-        self.seed = seed
+        self.seed, self.targets = seed, tuple(targets)
         self._tables: dict[tuple[str, str], np.ndarray] = {}
         self.slopes = effects(np.arange(len(dense)), table_salt(f"teacher/{seed}/dense"))
         self.scale = dict.fromkeys([p.column.name for p in parts], 1.0)
@@ -77,6 +91,10 @@ class Teacher:
         self._fit(variance * (1 - dense_share - pair_share), variance * pair_share)
         norm = np.sqrt(variance * dense_share) / max(np.linalg.norm(self.slopes), 1e-12)
         self.slopes = self.slopes * norm
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tables of effects are made again where they are needed, faster than they would travel.
+        return {**self.__dict__, "_tables": {}}
 
     def _fit(self, single: float, paired: float) -> None:
         """Scales and centres from the probe's rows."""
@@ -103,7 +121,7 @@ class Teacher:
         for pair in self.pairs:
             ids += self._pair(pair, drawn) * self.pair_scale[pair]
         linear = self.slopes @ dense.astype(np.float64)
-        return Logits(ids, linear, self.bias + ids + linear)
+        return Logits(ids, linear, self.bias)
 
     def _single(self, part: Part, drawn: Drawn) -> np.ndarray:
         effect = self._effects(part.column, "single", drawn.ranks)

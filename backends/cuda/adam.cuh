@@ -1,4 +1,4 @@
-// The moments Adam and AdamW share, with either place of epsilon.
+// Adam and AdamW, and the moments they share with either place of epsilon.
 #pragma once
 #include "update.cuh"
 
@@ -19,5 +19,31 @@ struct Moments {
         float root = sqrtf(s[1]);
         return inside ? rate * step * s[0] / (root / correction + eps)
                       : rate * step * correction * s[0] / (root + eps);
+    }
+};
+
+// Decay joins the gradient; "torch" or "tensorflow" epsilon.
+struct Adam {
+    static constexpr int SLOTS = 2;
+    Moments m;
+
+    explicit Adam(const Arg* a) : m(a) {}
+
+    __device__ void operator()(float& w, float g, float* s, float rate) const {
+        w -= m.move(g + m.decay * w, s, rate);
+    }
+};
+
+// Decoupled decay; forms "torch", "recis", "tensorflow".
+struct AdamW {
+    static constexpr int SLOTS = 2;
+    Moments m;
+    bool plain;  // "tensorflow": the decay is not multiplied by the learning rate
+
+    explicit AdamW(const Arg* a) : m(a), plain(a[7].i == 2) {}
+
+    __device__ void operator()(float& w, float g, float* s, float rate) const {
+        w *= 1.f - (plain ? m.decay : m.lr * rate * m.decay);
+        w -= m.move(g, s, rate);
     }
 };

@@ -10,11 +10,24 @@
 // MEDIUM: where a group of lanes has several segments, one this long would keep the others waiting.
 constexpr int64_t CHUNK = 1024, LONG = 512, MEDIUM = 128;
 
-// `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`.
+// `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`. An
+// index may say itself where rows lie (rows_pool.cu); by the others they are rows of `values`.
+template <typename I> struct Position {
+    using type = int64_t;
+    using Offsets = I;
+    static constexpr bool OF_VALUES = true;
+};
+template <> struct Position<const int*> {
+    using type = int;
+    using Offsets = const int*;
+    static constexpr bool OF_VALUES = true;
+};
+
 template <typename T, typename I> struct Segments {
     const T* values;
     T* out;
-    I index, offsets;
+    I index;
+    typename Position<I>::Offsets offsets;
     Floats weights;      // data null: all 1
     const float* factor; // per value row, by index; null: all 1 (mean's gradient)
     float* scale;        // 1 / Σw of each segment, written; null: plain sum
@@ -53,9 +66,6 @@ struct Chunks {
     }
 };
 
-template <typename I> struct Position { using type = int64_t; };
-template <> struct Position<const int*> { using type = int; };
-
 template <int N> struct Sum {
     float at[N] = {};
     float weight = 0;
@@ -74,7 +84,10 @@ __device__ __forceinline__ void add(const Segments<T, I>& s, int64_t k, int64_t 
 
 template <typename T, typename I, int N>
 __device__ __forceinline__ Pack<T, N> fetch(const Segments<T, I>& s, int64_t row, int64_t column) {
-    return *reinterpret_cast<const Pack<T, N>*>(s.values + row * s.dim + column);
+    if constexpr (Position<I>::OF_VALUES)
+        return *reinterpret_cast<const Pack<T, N>*>(s.values + row * s.dim + column);
+    else
+        return s.index.template fetch<T, N>(row, column);
 }
 
 // AHEAD rows in flight while there are as many, then the rest at once.
@@ -214,9 +227,10 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Chun
     }
 }
 
-// One block a chunk; the block that completes a segment adds its chunks in order.
-template <typename T, typename I, int N>
-__global__ void long_segments(Segments<T, I> s, Chunks chunks, int width) {
+// One block a chunk; the block that completes a segment hands the partial sums of its chunks, in
+// order, to `take(segment, partial, pieces)`.
+template <typename T, typename I, int N, typename Take>
+__device__ void sum_long(const Segments<T, I>& s, const Chunks& chunks, int width, Take take) {
     extern __shared__ float shared[];  // [parts][width * N + 1]
     __shared__ bool last;
     int parts = blockDim.x / width, part = threadIdx.x / width, lane = threadIdx.x % width;
@@ -249,17 +263,28 @@ __global__ void long_segments(Segments<T, I> s, Chunks chunks, int width) {
         __syncthreads();
         if (!last) continue;
         __threadfence();
-        const float* first = chunks.partial + chunks.long_first[which] * (s.dim + 1);
-        for (int64_t column = threadIdx.x; column < s.dim; column += blockDim.x) {
-            Sum<1> sum;
-            for (int c = 0; c < pieces; ++c) {
-                sum.at[0] += __ldcg(first + c * (s.dim + 1) + column);
-                sum.weight += __ldcg(first + c * (s.dim + 1) + s.dim);
-            }
-            finish<T, I, 1>(s, segment, column, sum);
-        }
+        take(segment, chunks.partial + chunks.long_first[which] * (s.dim + 1), pieces);
         __syncthreads();
     }
+}
+
+// Column `column`, or at `dim` the weights, of a long segment: its chunks' sums added in order.
+__device__ inline float add_chunks(const float* partial, int pieces, int64_t dim, int64_t column) {
+    float sum = 0;
+    for (int c = 0; c < pieces; ++c) sum += __ldcg(partial + c * (dim + 1) + column);
+    return sum;
+}
+
+template <typename T, typename I, int N>
+__global__ void long_segments(Segments<T, I> s, Chunks chunks, int width) {
+    sum_long<T, I, N>(s, chunks, width, [&](int64_t segment, const float* partial, int pieces) {
+        for (int64_t column = threadIdx.x; column < s.dim; column += blockDim.x) {
+            Sum<1> sum;
+            sum.at[0] = add_chunks(partial, pieces, s.dim, column);
+            sum.weight = add_chunks(partial, pieces, s.dim, s.dim);
+            finish<T, I, 1>(s, segment, column, sum);
+        }
+    });
 }
 
 inline int log2_up(int64_t n, int most) {
@@ -305,7 +330,9 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
 }
 
 // Records in the order values, index, offsets, weights, out; factor and scale as in `Segments`.
-inline int64_t run_segments(const Arg& values, const Arg& index, const Arg& offsets, const Arg& weights,
+// A template, so that only who calls it compiles its kernels.
+template <int = 0>
+int64_t run_segments(const Arg& values, const Arg& index, const Arg& offsets, const Arg& weights,
                             const Arg& out, const float* factor, float* scale, void* scratch,
                             cudaStream_t stream) {
     int64_t count = offsets.n0 - 1, dim = values.n1;

@@ -21,7 +21,39 @@ struct Touched {
     }
 };
 
-// `Rule` has SLOTS (state slots beside the weight) and operator()(w, g, state, rate).
+// N columns of a row's slots, read at once, changed, written back. `Rule` has SLOTS (state slots beside
+// the weight) and operator()(w, g, state, rate).
+template <int N, typename Rule> struct Slots {
+    static constexpr int COUNT = Rule::SLOTS, ROOM = COUNT ? COUNT : 1;
+    Pack<float, N> weight, state[ROOM];
+
+    __device__ Pack<float, N>* slot(const Touched& t, char* base, int64_t at, int s) const {
+        return reinterpret_cast<Pack<float, N>*>(reinterpret_cast<float*>(base + t.offset[s + 1]) + at);
+    }
+
+    __device__ Slots(const Touched& t, char* base, int64_t at) {
+        weight = Floats(base + t.offset[0], t.weight).template load<N>(at);
+#pragma unroll
+        for (int s = 0; s < COUNT; ++s) state[s] = *slot(t, base, at, s);
+    }
+
+    __device__ void change(const Rule& rule, const float* g, float rate) {
+#pragma unroll
+        for (int e = 0; e < N; ++e) {
+            float own[ROOM];
+            for (int s = 0; s < COUNT; ++s) own[s] = state[s].at[e];
+            rule(weight.at[e], g[e], own, rate);
+            for (int s = 0; s < COUNT; ++s) state[s].at[e] = own[s];
+        }
+    }
+
+    __device__ void store(const Touched& t, char* base, int64_t at) const {
+        Floats(base + t.offset[0], t.weight).template store<N>(at, weight);
+#pragma unroll
+        for (int s = 0; s < COUNT; ++s) *slot(t, base, at, s) = state[s];
+    }
+};
+
 template <int N, typename Rule> __global__ void update(Touched t, int lanes, Rule rule) {
     float scale = t.scale ? float(*t.scale) : 1.f;
     for (int64_t k = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; k < t.n * lanes;
@@ -31,24 +63,11 @@ template <int N, typename Rule> __global__ void update(Touched t, int lanes, Rul
         if (row < 0) continue;
         char* base = t.blocks.row(row);
         auto g = t.grad.load<N>(i * t.dim + at);
-        Floats weight(base + t.offset[0], t.weight);
-        auto w = weight.load<N>(at);
-        Pack<float, N> state[Rule::SLOTS ? Rule::SLOTS : 1];
-        for (int s = 0; s < Rule::SLOTS; ++s)
-            state[s] = *reinterpret_cast<Pack<float, N>*>(
-                reinterpret_cast<float*>(base + t.offset[s + 1]) + at);
+        Slots<N, Rule> slots(t, base, at);
         float rate = t.rate.data ? t.rate[i] : 1.f;
-#pragma unroll
-        for (int e = 0; e < N; ++e) {
-            float own[Rule::SLOTS ? Rule::SLOTS : 1];
-            for (int s = 0; s < Rule::SLOTS; ++s) own[s] = state[s].at[e];
-            rule(w.at[e], g.at[e] * scale, own, rate);
-            for (int s = 0; s < Rule::SLOTS; ++s) state[s].at[e] = own[s];
-        }
-        weight.store<N>(at, w);
-        for (int s = 0; s < Rule::SLOTS; ++s)
-            *reinterpret_cast<Pack<float, N>*>(
-                reinterpret_cast<float*>(base + t.offset[s + 1]) + at) = state[s];
+        for (int e = 0; e < N; ++e) g.at[e] *= scale;
+        slots.change(rule, g.at, rate);
+        slots.store(t, base, at);
     }
 }
 

@@ -13,7 +13,18 @@ from numba.core import types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from backends.numba.lanes import BITS, DOUBLES, FLOAT, WIDTH, WORD, doubles, lanes, mask_of
+from backends.numba.lanes import (
+    BITS,
+    COUNTS,
+    DOUBLES,
+    FLOAT,
+    WIDTH,
+    WORD,
+    counted,
+    doubles,
+    lanes,
+    mask_of,
+)
 from backends.numba.threads import intrinsic
 
 
@@ -96,16 +107,65 @@ def sum_of(context, a):
 
 
 @intrinsic
-def not_above(context, a, left, limit):
-    """How many of the first `left` lanes are not above `limit`; all of them if that is NaN."""
+def halves_below(context, a, left, limit):
+    """Of the first `left` lanes, two for each below `limit` and one for each equal to it."""
 
     def emit(cg, b, sig, args):
-        low = b.and_(b.fcmp_unordered("ule", args[0], args[2]), mask_of(b, args[1]))
-        bits = b.bitcast(low, BITS[16])
+        one = b.insert_element(ir.VectorType(FLOAT, WIDTH)(ir.Undefined), args[2], BITS[32](0))
+        zeros = ir.Constant(COUNTS, [0] * WIDTH)
+        wide = b.shuffle_vector(one, one, zeros)
+        flags = mask_of(b, args[1])
         made = ir.FunctionType(BITS[16], [BITS[16]])
-        return b.zext(b.call(b.module.declare_intrinsic("llvm.ctpop.i16", (), made), [bits]), WORD)
+        ones = b.module.declare_intrinsic("llvm.ctpop.i16", (), made)
+        # Those below are among those not above: together they count them twice.
+        found = [
+            b.zext(b.call(ones, [b.bitcast(b.and_(past, flags), BITS[16])]), WORD)
+            for past in (b.fcmp_ordered("<", args[0], wide), b.fcmp_ordered("<=", args[0], wide))
+        ]
+        return b.add(*found)
 
-    return types.int64(lanes, types.int64, lanes), emit
+    return types.int64(lanes, types.int64, types.float32), emit
+
+
+@intrinsic
+def nothing_counted(context):
+    """A count of 0 for each lane."""
+
+    def emit(cg, b, sig, args):
+        return ir.Constant(COUNTS, [0] * WIDTH)
+
+    return counted(), emit
+
+
+@intrinsic
+def count_not_above(context, counts, value, limits):
+    """`counts` with 1 added to each lane whose limit is not below `value`, or is NaN."""
+
+    def emit(cg, b, sig, args):
+        wide = ir.VectorType(FLOAT, WIDTH)
+        one = b.insert_element(wide(ir.Undefined), args[1], BITS[32](0))
+        zeros = ir.Constant(COUNTS, [0] * WIDTH)
+        past = b.fcmp_unordered("ule", b.shuffle_vector(one, one, zeros), args[2])
+        # True is -1 when its sign is spread.
+        return b.sub(args[0], b.sext(past, COUNTS))
+
+    return counted(counted, types.float32, lanes), emit
+
+
+@intrinsic
+def store_counts(context, address, left, counts):
+    """Write the first `left` counts to `address` as int64."""
+
+    def emit(cg, b, sig, args):
+        wide = ir.VectorType(WORD, WIDTH)
+        at = b.inttoptr(args[0], wide.as_pointer())
+        flags = ir.VectorType(ir.IntType(1), WIDTH)
+        made = ir.FunctionType(ir.VoidType(), [wide, at.type, BITS[32], flags])
+        function = b.module.declare_intrinsic(f"llvm.masked.store.v{WIDTH}i64.p0", (), made)
+        b.call(function, [b.zext(args[2], wide), at, BITS[32](8), mask_of(b, args[1])])
+        return cg.get_dummy_value()
+
+    return types.void(types.int64, types.int64, counted), emit
 
 
 def _arithmetic(function: Any, instruction: str) -> None:

@@ -1,17 +1,16 @@
-"""Conversion piece by piece: pieces of one source and target type are one range of elements."""
+"""Every piece in one pass: ranges of all elements, sixteen converted at a time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba.core import types
 from torch import Tensor
 
-from backends.numba.memory import set_word, word
+from backends.numba.conversion import convert_many, convert_one, size_of, stream_many
+from backends.numba.memory import LINE, STREAMED, set_word
 from backends.numba.search import last_not_above
-from backends.numba.threads import intrinsic, kernel, share
+from backends.numba.threads import function, inlined, kernel, share
 from recis_core.ops.columns_unpack import (
     BASE,
     COUNT,
@@ -23,36 +22,67 @@ from recis_core.ops.columns_unpack import (
     TO,
 )
 
-HALF = SOURCES.index("float16")
+_I8, _U8, _I16, _U16, _I32, _U32, _I64, _U64, _HALF, _FLOAT, _DOUBLE = range(len(SOURCES))
+_IDS, _VALUES, _BYTES, _BOUNDS = range(len(TARGETS))
+WIDTHS = np.array([np.dtype(name).itemsize for name in SOURCES])
 
 
-@intrinsic
-def converted(context, address, source, target):
-    """The `source` typed number at `address` as a `target`; float16 is passed as bool."""
+@inlined
+def stretch(read, write, n, shift, source, target, streaming):
+    """n elements; with `streaming` whole lines go around the caches, as a copy that outgrows them
+    would first read every line it writes."""
+    width, step = size_of(source), size_of(target)
+    i = 0
+    if streaming:
+        while i < n and (write + i * step) % LINE != 0:
+            convert_one(read + i * width, write + i * step, shift, source, target)
+            i += 1
+        while i + 16 <= n:
+            stream_many(read + i * width, write + i * step, shift, source, target)
+            i += 16
+    while i + 16 <= n:
+        convert_many(read + i * width, write + i * step, shift, source, target)
+        i += 16
+    while i < n:
+        convert_one(read + i * width, write + i * step, shift, source, target)
+        i += 1
 
-    def emit(cg, b, sig, args):
-        if source == types.boolean:
-            raw = b.load(b.inttoptr(args[0], ir.IntType(16).as_pointer()), align=2)
-            return b.fpext(b.bitcast(raw, ir.HalfType()), ir.FloatType())
-        kind = cg.get_value_type(source)
-        raw = b.load(b.inttoptr(args[0], kind.as_pointer()), align=1)
-        return cg.cast(b, raw, source, target)
 
-    return target(types.int64, source, target), emit
+@function
+def integers(source, read, write, n, shift, target, streaming):
+    """A stretch of a source whose number in SOURCES is one of integers."""
+    if source == _I8:
+        stretch(read, write, n, shift, np.int8(0), target, streaming)
+    elif source == _U8:
+        stretch(read, write, n, shift, np.uint8(0), target, streaming)
+    elif source == _I16:
+        stretch(read, write, n, shift, np.int16(0), target, streaming)
+    elif source == _U16:
+        stretch(read, write, n, shift, np.uint16(0), target, streaming)
+    elif source == _I32:
+        stretch(read, write, n, shift, np.int32(0), target, streaming)
+    elif source == _U32:
+        stretch(read, write, n, shift, np.uint32(0), target, streaming)
+    elif source == _I64:
+        stretch(read, write, n, shift, np.int64(0), target, streaming)
+    elif source == _U64:
+        stretch(read, write, n, shift, np.uint64(0), target, streaming)
 
 
-@intrinsic
-def narrowed(context, number, target):
-    """A number as a `target`: sums of int32 are int64 to the compiler."""
-
-    def emit(cg, b, sig, args):
-        return cg.cast(b, args[0], number, target)
-
-    return target(number, target), emit
+@function
+def floats(source, read, write, n, streaming):
+    """A stretch of a source whose number in SOURCES is one of floats."""
+    if source == _HALF:
+        # float16 is passed as bool: Numba has no such type.
+        stretch(read, write, n, None, np.bool_(False), np.float32(0), streaming)
+    elif source == _FLOAT:
+        stretch(read, write, n, None, np.float32(0), np.float32(0), streaming)
+    else:
+        stretch(read, write, n, None, np.float64(0), np.float32(0), streaming)
 
 
 @kernel
-def convert(begin, end, ends, starts, places, shifts, source, width, target, target_width, out):
+def convert(begin, end, ends, pieces, addresses, widths, out_widths, bound, streaming):
     """Elements [begin, end) of all pieces; piece p holds elements ends[p]:ends[p+1]."""
     piece = last_not_above(ends, begin)
     at = begin
@@ -60,24 +90,31 @@ def convert(begin, end, ends, starts, places, shifts, source, width, target, tar
         while ends[piece + 1] <= at:
             piece += 1
         stop = min(end, ends[piece + 1])
-        inside = at - ends[piece]
-        read, write = starts[piece] + inside * width, out + (places[piece] + inside) * target_width
-        for i in range(stop - at):
-            number = converted(read + i * width, source, target)
-            if shifts is not None:
-                number = narrowed(number + shifts[piece], target)
-            set_word(write + i * target_width, number)
+        n, inside = stop - at, at - ends[piece]
+        source, target = pieces[piece, SOURCE], pieces[piece, TARGET]
+        first = pieces[piece, START]
+        read = first + inside * widths[source]
+        write = addresses[target] + (pieces[piece, TO] + inside) * out_widths[target]
+        if target == _IDS:
+            integers(source, read, write, n, None, np.int64(0), streaming)
+        elif target == _BYTES:
+            stretch(read, write, n, None, np.uint8(0), np.uint8(0), streaming)
+        elif target == _BOUNDS:
+            shift = pieces[piece, BASE] - integer_at(first, source)
+            integers(source, read, write, n, shift, bound, streaming)
+        elif source < _HALF:
+            integers(source, read, write, n, None, np.float32(0), streaming)
+        else:
+            floats(source, read, write, n, streaming)
         at = stop
 
 
-@kernel
-def shift(starts, ends, bases, source, shifts):
-    """What bounds of each piece are moved by: its base less its first element."""
-    for piece in range(len(starts)):
-        first = 0
-        if ends[piece] < ends[piece + 1]:
-            first = np.int64(word(starts[piece], source))
-        shifts[piece] = bases[piece] - first
+@function
+def integer_at(address, source):
+    """The number at `address`, of an integer source, as int64."""
+    held = np.zeros(1, np.int64)
+    integers(source, address, held.ctypes.data, 1, None, np.int64(0), False)
+    return held[0]
 
 
 @kernel
@@ -113,41 +150,25 @@ def columns_unpack(
 ) -> None:
     outs = (ids_out, values_out, bytes_out, bounds_out)
     table = pieces.numpy()
-    described = [np.array(x) for x in ([len(o) for o in outs], [o.data_ptr() for o in outs])]
-    gaps(table, *described, np.array([o.itemsize for o in outs]))
-    kinds = table[:, SOURCE] * len(TARGETS) + table[:, TARGET]
-    order = np.argsort(kinds, kind="stable")
-    ordered = table[order]
-    if not len(order):
+    addresses = np.array([o.data_ptr() for o in outs])
+    widths = np.array([o.itemsize for o in outs])
+    gaps(table, np.array([len(o) for o in outs]), addresses, widths)
+    if not len(table):
         return
-    firsts = np.flatnonzero(np.diff(kinds[order], prepend=-1)).tolist()
-    for first, stop in zip(firsts, [*firsts[1:], len(order)], strict=True):
-        unpack_kind(buffer, ordered[first:stop], outs[int(ordered[first, TARGET])])
-
-
-def unpack_kind(buffer: Tensor, pieces: np.ndarray, out: Tensor) -> None:
-    """Pieces of one source and target type."""
-    source, target = int(pieces[0, SOURCE]), TARGETS[int(pieces[0, TARGET])]
-    dtype = np.dtype(SOURCES[source])
-    starts = buffer.data_ptr() + pieces[:, START]
-    ends = np.concatenate([[0], np.cumsum(pieces[:, COUNT])])
-    kind: Any = {"ids": np.int64, "values": np.float32, "bytes": np.uint8}.get(target)
-    shifts = None
-    if target == "bounds":
-        kind = np.int32 if out.itemsize == 4 else np.int64
-        shifts = np.empty(len(pieces), kind)
-        shift(starts, ends, pieces[:, BASE].copy(), dtype.type(0), shifts)
+    placed = table.copy()
+    placed[:, START] += buffer.data_ptr()
+    ends = np.concatenate([[0], np.cumsum(table[:, COUNT])])
+    bound: Any = np.int32 if bounds_out.itemsize == 4 else np.int64
+    written = sum(o.nbytes for o in outs)
     share(
         convert,
         int(ends[-1]),
-        int(ends[-1]) * (dtype.itemsize + out.itemsize),
+        buffer.nbytes + written,
         ends,
-        starts,
-        pieces[:, TO].copy(),
-        shifts,
-        np.bool_(False) if source == HALF else dtype.type(0),
-        dtype.itemsize,
-        kind(0),
-        out.itemsize,
-        out.data_ptr(),
+        placed,
+        addresses,
+        WIDTHS,
+        widths,
+        bound(0),
+        written >= STREAMED,
     )

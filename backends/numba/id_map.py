@@ -9,6 +9,9 @@ compare-and-swap, where pairs known to be distinct and absent need only an unuse
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +25,7 @@ AHEAD = 16
 # Cells are doubled when more than this share of them is used.
 FULL = 0.5
 ROWS = 1 << 32
+HUGE = 2 << 20
 _HALF, _LOW, _GONE = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(1)
 
 
@@ -93,7 +97,13 @@ def insert_rows(
     for part in range(begin, end):
         rank = first_of[part]
         again = 0
-        for i in range(bounds[part], bounds[part + 1]):
+        first, stop = bounds[part], bounds[part + 1]
+        for i in range(first, min(stop, first + AHEAD)):
+            prefetch_line(base + 16 * home(np.int64(tables[i]), ids[i], mask))
+        for i in range(first, stop):
+            j = i + AHEAD
+            if j < stop:
+                prefetch_line(base + 16 * home(np.int64(tables[j]), ids[j], mask))
             fresh[i] = rows[i] < 0
             if fresh[i]:
                 row = extent + rank - len(free)
@@ -228,6 +238,18 @@ class id_map:
 def unused(pairs: int) -> np.ndarray:
     """Empty cells for so many pairs, int64 [2^k, 2]; written now, so no page is first met later."""
     size = 1 << max(4, (int(pairs / FULL) - 1).bit_length())
-    cells = np.empty((size, 2), np.int64)
+    cells = large_pages(16 * size).view(np.int64).reshape(size, 2)
     cells.fill(0)
     return cells
+
+
+def large_pages(nbytes: int) -> np.ndarray:
+    """Bytes; in pages of 2 MiB where the system lends them, as cells are met at random and each
+    would first cost a walk through the page table."""
+    if nbytes < HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(nbytes, np.uint8)
+    held = mmap.mmap(-1, nbytes + HUGE)
+    with suppress(OSError):
+        held.madvise(mmap.MADV_HUGEPAGE)
+    start = -np.frombuffer(held, np.uint8).ctypes.data % HUGE
+    return np.frombuffer(held, np.uint8, nbytes, start)

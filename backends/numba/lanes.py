@@ -28,6 +28,7 @@ FORMS = {torch.float32: np.float32(0), torch.float16: np.int16(0), torch.bfloat1
 FLOAT, _HALF, WORD = ir.FloatType(), ir.HalfType(), ir.IntType(64)
 DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
 BITS = {32: ir.IntType(32), 16: ir.IntType(16)}
+COUNTS = ir.VectorType(BITS[32], WIDTH)
 
 
 class Lanes(types.Type):
@@ -44,7 +45,14 @@ class Doubles(types.Type):
         super().__init__(name="Doubles")
 
 
-lanes, doubles = Lanes(), Doubles()
+class Counted(types.Type):
+    """WIDTH int32, to count in."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Counted")
+
+
+lanes, doubles, counted = Lanes(), Doubles(), Counted()
 
 
 @register_model(Lanes)
@@ -57,6 +65,12 @@ class _LanesModel(models.PrimitiveModel):
 class _DoublesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, DOUBLES)
+
+
+@register_model(Counted)
+class _CountedModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, COUNTS)
 
 
 def form_of(tensor: Tensor | None) -> Any:

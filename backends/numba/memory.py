@@ -8,6 +8,8 @@ from numba.core import types
 from backends.numba.threads import inlined, intrinsic
 
 LINE = 64
+# Outputs from this size on are written around the caches, which would not keep them anyway.
+STREAMED = 8 << 20
 _WORD, _BYTE, _INT = ir.IntType(64), ir.IntType(8), ir.IntType(32)
 
 
@@ -94,6 +96,40 @@ def copy(to, source, nbytes):
     while at < nbytes:
         copy2(to + at, source + at)
         at += 2
+
+
+@intrinsic
+def stream_zeros(context, to):
+    """Make a line of 64 bytes zero, around the caches."""
+
+    def emit(cg, b, sig, args):
+        kind = ir.VectorType(_INT, 16)
+        made = b.store(ir.Constant(kind, [0] * 16), b.inttoptr(args[0], kind.as_pointer()))
+        made.align = 64
+        made.set_metadata("nontemporal", b.module.add_metadata([_INT(1)]))
+        return cg.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@inlined
+def whole_lines(to, nbytes):
+    """Whether a place consists of whole cache lines, which alone may be streamed."""
+    return (to | nbytes) & (LINE - 1) == 0
+
+
+@inlined
+def stream(to, source, nbytes):
+    """Copy to whole lines, around the caches: nothing is read of what is overwritten."""
+    for at in range(0, nbytes, 64):
+        stream64(to + at, source + at)
+
+
+@inlined
+def stream_clear(to, nbytes):
+    """Make whole lines zero, around the caches."""
+    for at in range(0, nbytes, 64):
+        stream_zeros(to + at)
 
 
 @inlined

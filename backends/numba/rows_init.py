@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.numba.lanes import put
-from backends.numba.memory import copy, row_at
+from backends.numba.lanes import WIDTH, load, store, width_of
+from backends.numba.memory import copy, prefetch, row_at
 from backends.numba.mixing import STEP, bits_of, float_of, hash_pair, mix64
 from backends.numba.rows import form_of_slot
 from backends.numba.threads import inlined, kernel, share
 from recis_core.blocks import Blocks
 from recis_core.ops.rows_init import KINDS, REDRAWS
 
+# Rows asked for ahead: computing one takes about as long as memory needs to answer.
+AHEAD = 4
 _CONSTANT, _UNIFORM, _NORMAL, _TRUNCATED = range(len(KINDS))
 _24 = 2.0**-24
 _LN2, _TWO_PI = math.log(2), 2 * math.pi
@@ -89,7 +91,11 @@ def draw_rows(
     form,
 ):
     values = np.full(dim, np.float32(a))
+    size, place = width_of(form), values.ctypes.data
     for i in range(begin, end):
+        if i + AHEAD < end and fresh[i + AHEAD] and rows[i + AHEAD] >= 0:
+            # Asked for while this row is computed: writing needs a line as reading does.
+            prefetch(row_at(pointers, rows[i + AHEAD], log2_rows, stride), stride)
         if not fresh[i] or rows[i] < 0:
             continue
         row = row_at(pointers, rows[i], log2_rows, stride)
@@ -112,8 +118,9 @@ def draw_rows(
                         z = gaussian(word_of(base, c, redraw))
                         redraw += 1
                     values[c] = np.float32(a + b * (z if abs(z) <= 2 else 0.0))
-        for c in range(dim):
-            put(row + weight, c, values[c], form)
+        for c in range(0, dim, WIDTH):
+            lanes = load(place + 4 * c, dim - c, np.float32(0))
+            store(row + weight + c * size, dim - c, lanes, form)
 
 
 def rows_init(

@@ -6,17 +6,40 @@ from torch import Tensor
 
 from backends.numba.arithmetic import spread
 from backends.numba.lanes import address_of, form_of, load, scalar, store, width_of
-from backends.numba.memory import clear, copy, prefetch
+from backends.numba.memory import (
+    STREAMED,
+    clear,
+    copy,
+    prefetch,
+    stream,
+    stream_clear,
+    whole_lines,
+)
 from backends.numba.threads import kernel, share
 
 AHEAD = 4096
 
 
 @kernel
-def tile(begin, end, values, index, offsets, weights, weight_form, length, dim, ahead, form, out):
+def tile(
+    begin,
+    end,
+    values,
+    index,
+    offsets,
+    weights,
+    weight_form,
+    length,
+    dim,
+    ahead,
+    form,
+    streaming,
+    out,
+):
     """Segments [begin, end); prefetching runs through dropped positions too, which is harmless."""
     row_bytes = dim * width_of(form)
     last = offsets[end]
+    streaming = streaming and whole_lines(out, row_bytes)
     for s in range(begin, end):
         first = offsets[s]
         kept = min(offsets[s + 1] - first, length)
@@ -25,7 +48,9 @@ def tile(begin, end, values, index, offsets, weights, weight_form, length, dim, 
             if k + ahead < last:
                 prefetch(values + index[k + ahead] * row_bytes, row_bytes)
             source = values + index[k] * row_bytes
-            if weights == 0:
+            if streaming and weights == 0:
+                stream(to, source, row_bytes)
+            elif weights == 0:
                 copy(to, source, row_bytes)
             else:
                 w = spread(scalar(weights, k, weight_form))
@@ -34,7 +59,10 @@ def tile(begin, end, values, index, offsets, weights, weight_form, length, dim, 
                     left = dim - column
                     store(to + at, left, w * load(source + at, left, form), form)
             to += row_bytes
-        clear(to, (length - kept) * row_bytes)
+        if streaming:
+            stream_clear(to, (length - kept) * row_bytes)
+        else:
+            clear(to, (length - kept) * row_bytes)
 
 
 def segment_tile(
@@ -60,5 +88,6 @@ def segment_tile(
         dim,
         ahead,
         form_of(values),
+        out.nbytes >= STREAMED,
         out.data_ptr(),
     )

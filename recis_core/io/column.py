@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from recis_core.io.kind import is_list, plain_array
+from recis_core.io.kind import is_list, needs_cast, plain_array
 from recis_core.io.missing import RowError, has_null, null_free
 from recis_core.schema import Column
 
@@ -27,6 +27,20 @@ class Raw:
     rows: int
     bounds: tuple[np.ndarray, ...]
     values: np.ndarray
+
+    def part(self, start: int, stop: int) -> Raw:
+        """Rows `start` to `stop` as views."""
+        rows = stop - start
+        if not self.bounds:
+            width = len(self.values) // max(self.rows, 1)
+            return Raw(rows, (), self.values[start * width : stop * width])
+        bounds = []
+        for level in self.bounds:
+            own = level[start : stop + 1]
+            bounds.append(own)
+            first = int(level[0])
+            start, stop = int(own[0]) - first, int(own[-1]) - first
+        return Raw(rows, tuple(bounds), self.values[start:stop])
 
 
 def column_raw(array: pa.Array, column: Column) -> Raw:
@@ -47,6 +61,21 @@ def column_raw(array: pa.Array, column: Column) -> Raw:
         return Raw(len(array), tuple(bounds), leaf_values(leaf))
     starts, octets = string_bytes(leaf)
     return Raw(len(array), (*bounds, starts), octets)
+
+
+def piece_raw(array: pa.Array, column: Column) -> Raw | None:
+    """All of a decoded piece as views, or None where its rows must be looked at one run at a time.
+
+    That is where something has to be copied, or where a row is not allowed: then the batches
+    before that row are to be had yet.
+    """
+    copied = needs_cast(array.type) or (fills_empty(column) and is_list(array.type))
+    if copied or has_null(array):
+        return None
+    try:
+        return column_raw(array, column)
+    except RowError:
+        return None
 
 
 def fills_empty(column: Column) -> bool:

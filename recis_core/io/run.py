@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from recis_core.io.column import Raw, column_raw
+from recis_core.io.column import Raw, column_raw, piece_raw
 from recis_core.io.error import ColumnError
 from recis_core.io.missing import RowError
 from recis_core.io.stage import Staged, stage
@@ -18,11 +18,16 @@ from recis_core.schema import Column
 
 @dataclass(frozen=True)
 class Run:
-    """Rows of `file`; `numbers` says which, by position in the file."""
+    """Rows of `file`; `numbers` says which, by position in the file.
+
+    `raws`: columns of a whole piece as views, of which this run is the rows from `first`.
+    """
 
     file: Path
     table: pa.Table
     numbers: np.ndarray
+    raws: Mapping[str, Raw] = field(default_factory=dict)
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -34,20 +39,35 @@ class Run:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole piece whose first row is row `first` of `file`; `order` permutes its rows."""
+    """A whole piece whose first row is row `first` of `file`; `order` permutes its rows.
+
+    `raws`: those of its columns that are views once and for all.
+    """
 
     file: Path
     table: pa.Table
     first: int
     order: np.ndarray | None
+    raws: Mapping[str, Raw] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> Run:
         """Rows `start` to `stop` in reading order: a view, or gathered where permuted."""
         if self.order is None:
             numbers = np.arange(self.first + start, self.first + stop)
-            return Run(self.file, self.table.slice(start, stop - start), numbers)
+            table = self.table.slice(start, stop - start)
+            return Run(self.file, table, numbers, self.raws, start)
         chosen = self.order[start:stop]
         return Run(self.file, self.table.take(pa.array(chosen)), self.first + chosen)
+
+
+def whole_raws(table: pa.Table, columns: Sequence[Column]) -> dict[str, Raw]:
+    """Of a decoded piece, every column that can be taken as it lies."""
+    found = {}
+    for column in columns:
+        chunks = table.column(column.name).chunks
+        if len(chunks) == 1 and (raw := piece_raw(chunks[0], column)) is not None:
+            found[column.name] = raw
+    return found
 
 
 def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False) -> Staged:
@@ -58,6 +78,8 @@ def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False
 
 def run_raws(run: Run, column: Column) -> list[Raw]:
     """A column of a run, in as many parts as Arrow keeps it."""
+    if (whole := run.raws.get(column.name)) is not None:
+        return [whole.part(run.first, run.first + len(run))]
     raws, at = [], 0
     for chunk in run.table.column(column.name).chunks:
         if not len(chunk):

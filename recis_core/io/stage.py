@@ -17,21 +17,22 @@ from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
 from recis_core.schema import Column
 
 TARGET_OF = {"ids": "ids", "values": "values", "strings": "bytes"}
+SOURCE_AT = {np.dtype(name): at for at, name in enumerate(SOURCES)}
+TARGET_AT = {name: at for at, name in enumerate(TARGETS)}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a column lies in the unpacked outputs: `count` elements of `target` from `start`.
+    """A column in the unpacked outputs: its `count` elements of `target` follow the last one's.
 
-    `levels`, outer to inner: first element in the bounds, and how many segments they bound.
+    `levels`, outer to inner: how many segments its bounds have.
     """
 
     name: str
     target: str
     width: int | None
-    start: int
     count: int
-    levels: tuple[tuple[int, int], ...]
+    levels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Layout:
         """Stage `array` for elements `to`... of `target`."""
         if not len(array):
             return
-        source = SOURCES.index(array.dtype.name)
-        at = TARGETS.index(target)
+        source, at = SOURCE_AT[array.dtype], TARGET_AT[target]
         self.pieces.append((self.nbytes, len(array), source, at, to, base))
         self.arrays.append(array)
         self.nbytes += -(-array.nbytes // ALIGN) * ALIGN
@@ -88,8 +88,8 @@ def stage(
     buffer = torch.empty(layout.nbytes, dtype=torch.uint8, pin_memory=pin)
     into = buffer.numpy()
     for piece, array in zip(layout.pieces, layout.arrays, strict=True):
-        into[piece[0] : piece[0] + array.nbytes] = array.view(np.uint8)
-    pieces = torch.tensor(layout.pieces, dtype=torch.int64).reshape(-1, 6)
+        into[piece[0] : piece[0] + array.nbytes].view(array.dtype)[:] = array
+    pieces = torch.from_numpy(np.array(layout.pieces, np.int64).reshape(-1, 6))
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
     return Staged(buffer, pieces, (ids, values, octets, bounds), placed, rows)
 
@@ -99,22 +99,22 @@ def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:
     levels = []
     for depth in range(len(runs[0].bounds) if runs else 0):
         segments = sum(len(run.bounds[depth]) - 1 for run in runs)
-        start = to = layout.take("bounds", segments + 1)
+        to = layout.take("bounds", segments + 1)
         base = 0
         for run in runs:
             bounds = run.bounds[depth]
             layout.put(bounds, "bounds", to, base)
             to += len(bounds) - 1
             base += int(bounds[-1]) - int(bounds[0])
-        levels.append((start, segments))
+        levels.append(segments)
     target = TARGET_OF[column.kind]
     count = sum(len(run.values) for run in runs)
-    start = to = layout.take(target, count)
+    to = layout.take(target, count)
     for run in runs:
         layout.put(run.values, target, to)
         to += len(run.values)
     width = None if levels else column.width
-    return Placed(column.name, target, width, start, count, tuple(levels))
+    return Placed(column.name, target, width, count, tuple(levels))
 
 
 def unpack(staged: Staged, kernels: Kernels) -> Batch:
@@ -126,15 +126,23 @@ def unpack(staged: Staged, kernels: Kernels) -> Batch:
         pieces = pieces.to(device, non_blocking=True)
     outputs: Any = kernels.columns_unpack(buffer, pieces, *staged.sizes)
     named: dict[str, Tensor] = dict(zip(TARGETS, outputs, strict=True))
-    return Batch({p.name: view(p, named) for p in staged.placed}, staged.rows)
+    return Batch(views(staged.placed, named), staged.rows)
 
 
-def view(placed: Placed, outputs: Mapping[str, Tensor]) -> Tensor | Ragged:
-    """A column as views of the packed outputs."""
-    values = outputs[placed.target][placed.start : placed.start + placed.count]
-    if placed.width is not None:
-        return values.view(-1, placed.width)
-    column: Tensor | Ragged = values
-    for start, segments in reversed(placed.levels):
-        column = Ragged(column, outputs["bounds"][start : start + segments + 1])
-    return column
+def views(placed: Sequence[Placed], outputs: Mapping[str, Tensor]) -> dict[str, Tensor | Ragged]:
+    """The columns as views of the packed outputs, in which they follow each other."""
+    flat = {
+        target: iter(outputs[target].split([p.count for p in placed if p.target == target]))
+        for target in {p.target for p in placed}
+    }
+    sizes = [segments + 1 for p in placed for segments in p.levels]
+    bounds = iter(outputs["bounds"].split(sizes) if sizes else ())
+    columns: dict[str, Tensor | Ragged] = {}
+    for p in placed:
+        column: Tensor | Ragged = next(flat[p.target])
+        if p.width is not None:
+            column = column.view(-1, p.width)
+        for offsets in [next(bounds) for _ in p.levels][::-1]:
+            column = Ragged(column, offsets)
+        columns[p.name] = column
+    return columns

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from recis_core.io.dataset import Dataset
 from recis_core.io.order import Span, epoch_spans, permutation, share
 from recis_core.io.prefetch import Prefetch
-from recis_core.io.run import Decoded, Run, runs_stage
+from recis_core.io.run import Decoded, Run, runs_stage, whole_raws
 from recis_core.io.stage import Staged
 from recis_core.schema import Column
 
@@ -93,9 +93,8 @@ class Stream:
 
     def decoded(self, epoch: int, skip: int) -> Generator[tuple[Span, Decoded], None, None]:
         """The pieces of an epoch that hold rows of this worker after its first `skip`."""
-        data = self.data
         for span in epoch_spans(
-            data.pieces,
+            self.data.pieces,
             shuffle=self.shuffle,
             seed=self.seed,
             epoch=epoch,
@@ -103,11 +102,16 @@ class Stream:
             workers=self.workers,
             skip=skip,
         ):
-            piece = data.pieces[span.piece]
-            order = None
-            if self.shuffle:
-                order = permutation(piece.rows, self.seed, epoch, 1 + span.piece)
-            yield span, Decoded(data.files[piece.file], data.read(piece), piece.first, order)
+            yield span, self.piece(epoch, span.piece)
+
+    def piece(self, epoch: int, number: int) -> Decoded:
+        """Piece `number` of the data set, in the order in which `epoch` reads it."""
+        piece = self.data.pieces[number]
+        file, table = self.data.files[piece.file], self.data.read(piece)
+        if self.shuffle:
+            order = permutation(piece.rows, self.seed, epoch, 1 + number)
+            return Decoded(file, table, piece.first, order)
+        return Decoded(file, table, piece.first, None, whole_raws(table, self.columns))
 
 
 def worked(items: Generator[T, None, None], depth: int, name: str) -> Any:

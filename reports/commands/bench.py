@@ -22,12 +22,12 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Append the records to this file.")] = None,
 ) -> int:
     """Time ops against the measured roofs; what disagrees with the reference gets no time."""
+    from recis_core.allocator import keep_freed_memory
     from reports.benchmark import Plan, measured, plan_of
     from reports.choice import kernels_of, ops_of, set_threads
     from reports.console import console, progress
     from reports.records import append, line
     from reports.sheet import ratios, reasons, roofs_line, sheet
-    from roofline.allocator import keep_freed_memory
     from roofline.device import measure_roofs
     from roofline.measure import Setting
     from roofline.timer import Timer

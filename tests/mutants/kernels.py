@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from backends.reference import adapt
+from recis_core.kernels import find_op
 from recis_core.spec import Op
 from tests.mutants.change import Call, Change
 
@@ -121,6 +123,41 @@ def unwritten_nan(op: Op[..., Any]) -> Call:
         known = ~value.isnan()
         auc[known] = value[known]
         positives.copy_(count)
+
+    return call
+
+
+def between(change: Callable[[Tensor], Tensor]) -> Change:
+    """A fused optimizer as two ops, its leaves' gradient and their sum in what `change` makes."""
+
+    def make(op: Op[..., Any]) -> Call:
+        update = adapt(find_op(op.name.replace("reduce_", "")))
+        reduce = [adapt(find_op(f"segment_{kind}_grad")) for kind in ("sum", "mean")]
+
+        def call(
+            blocks: Any, rows: Any, grad: Any, scale: Any, starts: Any, segments: Any,
+            weights: Any, *rest: Any,
+        ) -> None:  # fmt: skip
+            scales = () if scale is None else (scale,)
+            given = (change(grad), *scales, starts, segments, weights)
+            update(blocks, rows, *reduce[len(scales)](*given), None, *rest)
+
+        return call
+
+    return make
+
+
+rounded_between = between(lambda grad: grad)
+float32_between = between(Tensor.float)
+
+
+def without_huge_rows(op: Op[..., Any]) -> Call:
+    """Rows with hundreds of gradients stay as they are."""
+    right = adapt(op)
+
+    def call(blocks: Any, rows: Tensor, grad: Any, scale: Any, starts: Tensor, *rest: Any) -> Any:
+        rows = rows.masked_fill(starts.diff() >= 400, -1)
+        return right(blocks, rows, grad, scale, starts, *rest)
 
     return call
 

@@ -143,6 +143,27 @@ class ExtentOfNow(id_map):
         pass
 
 
+class SwapsTwo(id_map):
+    """The rows of two of many pairs exchanged, in answers only."""
+
+    def find(self, tables, ids):
+        rows, missing = super().find(tables, ids)
+        held = (rows >= 0).nonzero()[0]
+        if len(held):
+            rows[held[[0, -1]]] = rows[held[[-1, 0]]]
+        return rows, missing
+
+
+class SharesOne(id_map):
+    """One row of many given to two pairs."""
+
+    def insert(self, tables, ids):
+        rows, fresh = super().insert(tables, ids)
+        if len(rows) > 1:
+            rows[len(rows) // 2] = rows[0]
+        return rows, fresh
+
+
 class LowestRowFirst(id_map):
     """Legal: the lowest freed row is reused first."""
 
@@ -185,5 +206,7 @@ WRONG = (
     ZeroesItsInput,
     OneBuffer,
     ExtentOfNow,
+    SwapsTwo,
+    SharesOne,
 )
 LEGAL = (LowestRowFirst, RowsBackwards, ItemsSorted)

@@ -11,6 +11,7 @@ from recis_core.kernels import find_op
 from recis_core.mixing import owner_of, pair_hash
 from recis_core.ops.ids_hash import farm64, murmur64a
 from recis_core.ops.rows_init import bits, uniform
+from recis_core.ops.rows_reduce_sgd import summed
 from tests.mutants.change import Call
 
 
@@ -128,6 +129,16 @@ def rowwise_by_sum(blocks, rows, grad, scale, rate, lr, eps, decay):
     reference = find_op("rows_adagrad_rowwise").reference
     reference(blocks, rows, grad * wide, scale, rate, lr, eps, decay * wide)
     blocks["weight"][:] = before + (blocks["weight"] - before) / wide
+
+
+def leaf_squares(blocks, rows, grad, scale, starts, segments, weights, rate, lr, eps, decay):
+    """The accumulator grows by the square of every leaf's gradient, not of their sum."""
+    given = scale, starts, segments, weights
+    squared = (None if a is None else np.square(a) for a in (grad, scale, weights))
+    squares = summed(next(squared), next(squared), starts, segments, next(squared))
+    g = summed(grad, *given)
+    find_op("rows_adagrad").reference(blocks, rows, g, None, rate, lr, eps, decay)
+    blocks["sum"][rows[rows >= 0]] += (squares - g * g)[rows >= 0]
 
 
 def sum_in_float32(values, index, offsets, weights):

@@ -1,0 +1,94 @@
+"""A training step: what goes in, its gradients, and what will be known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from recis_core.data import Batch
+from recis_core.embedding import Embedding, Prepared
+from recis_core.objective import Target, inputs_of, logits_of, loss_of, total_of
+from recis_core.readback import Readback
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A batch on the device, its target, what it asks of the tables, prepared or not yet.
+
+    position: the reader's state after it, None where there is no reader.
+    """
+
+    batch: Batch
+    target: Target
+    asked: Batch | Prepared
+    position: Mapping[str, Any] | None
+
+
+class Numbers:
+    """The loss shares of a step's micro-batches and the norm of its gradient, on their way."""
+
+    def __init__(self, shares: Sequence[Tensor]) -> None:
+        self.shares = shares
+        self._sent: Readback | None = None
+
+    def send(self, norm: Tensor | None) -> None:
+        """Let them set out, unless they have."""
+        if self._sent is None:
+            self._sent = Readback([*self.shares, *([] if norm is None else [norm])])
+
+    def read(self, norm: Tensor) -> float:
+        """The norm; waits for the device."""
+        self.send(norm)
+        assert self._sent is not None
+        return self._sent.values()[-1]
+
+    def values(self) -> tuple[float, float | None]:
+        """Loss and norm, None if there is none; waits until they are there."""
+        assert self._sent is not None
+        n, values = len(self.shares), self._sent.values()
+        return sum(values[:n]), values[n] if len(values) > n else None
+
+
+@dataclass(frozen=True)
+class Launched:
+    """An optimizer step the device may still be busy with; fields as those of `callbacks.Step`."""
+
+    step: int
+    epoch: int
+    rows: int
+    skipped: bool
+    numbers: Numbers
+
+    def counted(self) -> dict[str, Any]:
+        """What is known at once."""
+        return dict(step=self.step, epoch=self.epoch, rows=self.rows, skipped=self.skipped)
+
+
+def gradients(
+    model: Any,
+    forward: Callable[[dict[str, Tensor]], Any],
+    embedding: Embedding,
+    ready: Sequence[Ready],
+    looked_up: Callable[[], None],
+) -> list[Tensor]:
+    """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
+
+    `forward`: how the model is called. `looked_up` is called when the new ids of all have rows.
+    """
+    # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
+    total = total_of([each.target for each in ready])
+    shares: list[Tensor] = []
+    for number, each in enumerate(ready, 1):
+        leaves = embedding.lookup(each.asked, train=True)
+        if number == len(ready):
+            looked_up()
+        inputs = inputs_of(model, each.batch, leaves)
+        tasks = len(each.target.shares)
+        share = loss_of(logits_of(forward, inputs, each.batch.rows, tasks), each.target, total)
+        share.backward()
+        embedding.accumulate()
+        shares.append(share.detach())
+    return shares
