@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,14 @@ from recis_core.callbacks import Callback, Step
 if TYPE_CHECKING:
     from recis_core.train import Trainer
 
+RECENT = 20
+
 
 class ProgressBar(Callback):
-    """Step, epoch, running loss, the last AUC, rows/s, memory in use and time left.
+    """Step, epoch, running loss, the last AUC, recent rows/s, memory in use and time left.
 
-    `figures` lends what only an upper layer knows, such as MBU, by name; shares of 1. Where stderr
-    is no terminal: a line every `seconds`.
+    `figures` is told of every step and lends what only an upper layer knows, such as MBU, by name;
+    shares of 1. Where stderr is no terminal: a line every `seconds`.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class ProgressBar(Callback):
         self.seconds = seconds
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._rows, self._spent, self._said = 0, 0.0, 0.0
+        self._said = 0.0
+        # Of recent steps: the first one compiles, and says nothing of the rate.
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
 
     def on_start(self, trainer: Trainer) -> None:
         self._said = time.monotonic()
@@ -52,27 +57,28 @@ class ProgressBar(Callback):
             self._bar.start()
 
     def on_step(self, trainer: Trainer, step: Step) -> None:
-        self._rows += step.rows
-        self._spent += step.seconds
+        self._recent.append((step.rows, step.seconds))
+        figures = self.figures(step)
         if self._bar is not None:
             total = None if trainer.fraction is None else 1.0
-            text = self._line(trainer, step)
+            text = self._line(trainer, step, figures)
             done = trainer.fraction or 0.0
             self._bar.update(self._task, description=text, completed=done, total=total)
         elif time.monotonic() - self._said >= self.seconds:
             self._said = time.monotonic()
             part = "" if trainer.fraction is None else f"  {trainer.fraction:.0%}"
-            self.console.print(self._line(trainer, step) + part, soft_wrap=True)
+            self.console.print(self._line(trainer, step, figures) + part, soft_wrap=True)
         if trainer.interrupt.requested:
             self.console.print(f"stopping after step {step.step}; Ctrl-C again stops at once")
 
-    def _line(self, trainer: Trainer, step: Step) -> str:
-        speed = self._rows / self._spent if self._spent else 0.0
+    def _line(self, trainer: Trainer, step: Step, figures: Mapping[str, float]) -> str:
+        rows, seconds = (sum(part) for part in zip(*self._recent, strict=True))
+        speed = rows / seconds if seconds else 0.0
         text = f"step {step.step}  epoch {step.epoch + 1}  loss {trainer.running.mean:.4f}"
         if "auc" in trainer.metrics:
             text += f"  AUC {trainer.metrics['auc']:.4f}"
         text += f"  {speed:,.0f} rows/s"
-        text += "".join(f"  {name} {value:.1%}" for name, value in self.figures(step).items())
+        text += "".join(f"  {name} {value:.1%}" for name, value in figures.items())
         return f"{text}  {memory_in_use(trainer.kernels.device) / 1e9:.2f} GB"
 
     def on_evaluate(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:

@@ -137,6 +137,20 @@ def test_the_display_has_memory_auc_and_what_is_lent(kernels):
     assert memory_in_use("cpu") > len(held)
 
 
+def test_figures_are_told_of_every_step_not_of_those_shown(kernels):
+    told: list[int] = []
+    said = io.StringIO()
+
+    def figures(step: Step) -> dict[str, float]:
+        told.append(step.step)
+        return {}
+
+    bar = ProgressBar(Console(file=said, width=200), 1e9, figures)
+    toy_trainer(kernels, MemoryReader(toy_batches(60, 20)), callbacks=[bar]).train()
+    assert told == [1, 2, 3]
+    assert "rows/s" not in said.getvalue()
+
+
 def test_the_meter_measures_recent_steps():
     class Trace:
         needed = None
