@@ -122,8 +122,7 @@ class Subject:
     def apart(self, steps: int) -> tuple[dict[str, float], float]:
         """Seconds of each stage of a mean step, waited for one by one, and of the sparse part."""
         before = self.trainer.settings
-        if hasattr(before, "overlap"):
-            self.trainer.settings = replace(before, overlap=0)  # pyright: ignore[reportCallIssue]
+        self.trainer.settings = replace(before, overlap=0)
         self.go(2)
         with Stopwatch(self.trainer) as watch:
             self.go(steps)
