@@ -80,7 +80,7 @@ def nudges(args: Args) -> Iterator[Args]:
     """The arguments with one term more in each row's sum: its rounding, away from zero and back."""
     grad, scale, starts, segments, weights = (args[name] for name in REDUCED)
     signs = np.where(summed(grad, scale, starts, segments, weights) < 0, -1.0, 1.0)
-    sizes = summed(*map(size_of, (grad, scale)), starts, segments, size_of(weights))
+    sizes = summed(size_of(grad), size_of(scale), starts, segments, size_of(weights))
     ends, rows = starts[1:], len(starts) - 1
     own = {
         "segments": np.insert(segments, ends, len(grad) + np.arange(rows)),
