@@ -137,8 +137,8 @@ def turns(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda. Default: the GPU where there is one.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=4, help="Turns of either commit, case by case.")] = 8,
-    budget: Annotated[float, typer.Option(help="Seconds of samples per turn.")] = 0.1,
+    rounds: Annotated[int, typer.Option(min=4, help="Turns of either commit, case by case.")] = 12,
+    budget: Annotated[float, typer.Option(help="Seconds of samples per turn.")] = 0.2,
     factor: Annotated[float, typer.Option(help="Slower or faster by less is no change.")] = 1.1,
     repository: Repository = ROOT,
 ) -> int:
