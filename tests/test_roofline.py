@@ -22,6 +22,7 @@ from recis_core.tolerance import SUMMED, Disagreement
 from recis_core.types import Slots
 from roofline import bound as bounds
 from roofline import cpu, device, rounding
+from roofline import subject as subject_module
 from roofline.measure import Setting, measure
 from roofline.rounding import ROUNDINGS, Rounding
 from roofline.subject import Rows, subject_of
@@ -33,6 +34,12 @@ ROOFS = Roofs(
     cache=100e9, random={64: 4e9, 256: 8e9}, matmul=1e11, working_set=1 << 30,
 )  # fmt: skip
 SETTING = Setting(ROOFS, Timer(torch.device("cpu"), torch.ones(1 << 12)), budget=0.01)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 64 rows: those of a bench have a million, each of which is compared."""
+    monkeypatch.setattr(subject_module, "BENCH", Variant())
 
 
 def kernels_with(**calls):
