@@ -64,10 +64,7 @@ def touched(
     return Touched(
         views,
         places,
-        tuple(
-            _copy(own, places, rows, blocks.dim(s))
-            for own, s in zip(views, slots, strict=True)
-        ),
+        tuple(_copy(own, places, rows, blocks.dim(s)) for own, s in zip(views, slots, strict=True)),
         g,
         None if rate is None else rate.float()[:, None],
     )
