@@ -37,21 +37,36 @@ struct Work {
     }
 };
 
-// Lanes whose key is the same as this one's: rank among them, and how many there are.
-__device__ inline uint32_t rank_of(int key, uint16_t* counters) {
-    unsigned peers = __match_any_sync(~0u, key), before = peers & ((1u << threadIdx.x % 32) - 1);
+// Up to here each warp of `sort_tiles` has a lane mask a bucket beside its counters: 48 KiB a block.
+constexpr int MASKED_BUCKETS = 1024;
+
+// Rank of this lane among all that had its key, in this round and before; a negative key has none.
+// Lanes of equal key find one another by `masks`, all zero between calls, or by a match.
+template <bool MASKED> __device__ inline uint32_t rank_of(int key, uint16_t* counters, uint32_t* masks) {
+    unsigned own = 1u << threadIdx.x % 32, peers = 0;
+    if (MASKED) {
+        if (key >= 0) atomicOr(masks + key, own);
+        __syncwarp();
+        if (key >= 0) peers = masks[key];
+    } else {
+        peers = __match_any_sync(~0u, key);
+    }
+    unsigned before = peers & (own - 1);
     uint32_t rank = 0;
     if (key >= 0) rank = counters[key] + __popc(before);
     __syncwarp();
-    if (key >= 0 && before == 0) counters[key] += uint16_t(__popc(peers));
+    if (key >= 0 && before == 0) {
+        counters[key] += uint16_t(__popc(peers));
+        if (MASKED) masks[key] = 0;
+    }
     __syncwarp();
     return rank;
 }
 
 // Blocks past the tiles do `side(number)`: work of the caller's that nothing here waits for.
-template <typename K, typename Side>
+template <bool MASKED, typename K, typename Side>
 __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Side side) {
-    extern __shared__ uint16_t counters[];  // [WARPS][buckets]
+    extern __shared__ uint16_t counters[];  // [WARPS][buckets], then the masks
     if (blockIdx.x >= unsigned(work.tiles)) {
         side(int64_t(blockIdx.x) - work.tiles);
         return;
@@ -66,10 +81,15 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Si
         key[r] = i < work.n ? uint32_t(keys[i]) : ~0u;
     }
     for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) counters[c] = 0;
+    uint32_t* masks = MASKED ? reinterpret_cast<uint32_t*>(counters + WARPS * buckets) : nullptr;
+    if (MASKED) {
+        for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) masks[c] = 0;
+        masks += warp * buckets;
+    }
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r)
-        rank[r] = rank_of(key[r] == ~0u ? -1 : int(key[r] >> KEY_BITS), counters + warp * buckets);
+        rank[r] = rank_of<MASKED>(key[r] == ~0u ? -1 : int(key[r] >> KEY_BITS), counters + warp * buckets, masks);
     __syncthreads();
     // Each warp's count of a bucket becomes the first place of its values in the tile.
     int each = (buckets + BLOCK - 1) / BLOCK, low = threadIdx.x * each, high = min(low + each, buckets);
@@ -138,7 +158,7 @@ __global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* sta
         }
 #pragma unroll
         for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share) ranked[r] |= rank_of(int(ranked[r]), counters[warp]) << KEY_BITS;
+            if (r * 32 < share) ranked[r] |= rank_of<false>(int(ranked[r]), counters[warp], nullptr) << KEY_BITS;
         __syncthreads();
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
             uint32_t sum = 0;
@@ -203,9 +223,11 @@ struct Nothing {
 template <typename K, typename Out, typename Side>
 void group(const K* keys, const Work& work, int32_t* starts, Out out, Side side, int64_t sides,
            cudaStream_t stream) {
-    int bytes = WARPS * work.buckets * 2;
-    cudaFuncSetAttribute(sort_tiles<K, Side>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    sort_tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
+    bool masked = work.buckets <= MASKED_BUCKETS;
+    int bytes = WARPS * work.buckets * (masked ? 2 + 4 : 2);
+    auto tiles = masked ? sort_tiles<true, K, Side> : sort_tiles<false, K, Side>;
+    cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
     sort_buckets<<<work.buckets, BLOCK, 0, stream>>>(work, starts, out);
 }
 }  // namespace grouping
