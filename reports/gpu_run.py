@@ -96,7 +96,7 @@ def conformance(k: Kernels) -> Iterator[Record]:
     for op, count in checks.items():
         status, reason = ("wrong", said[op]) if bad[op] else ("ok", "")
         case = f"conformance, {count - bad[op]} of {count} checks"
-        yield record(k, op, case, status, reason=reason)
+        yield record(k, op, case, status, reason=reason, kind="conformance")
 
 
 def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Record:
@@ -104,7 +104,7 @@ def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Rec
         samples = seconds(anchor.call, cold)
     except (RuntimeError, MemoryError) as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return record(k, anchor.op, anchor.case, "error", reason=said)
+        return record(k, anchor.op, anchor.case, "error", reason=said, kind="anchor")
     median = statistics.median(samples)
     low, _, high = statistics.quantiles(samples, n=4)
     part = share(anchor, median, copy)
@@ -115,6 +115,7 @@ def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Rec
         anchor.op,
         anchor.case,
         "ok",
+        kind="anchor",
         samples=samples,
         median=median,
         spread=(high - low) / median,
