@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
@@ -22,33 +23,34 @@ PATHS: tuple[Path, ...] = get_args(Path)
 KERNEL = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
-def causal_attention(
-    q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, path: Path = "auto"
-) -> Tensor:
+def causal_attention(qkv: Tensor, sequences: Sequences, path: Path = "auto") -> Tensor:
     """Every element attends to itself and those before it in its sequence.
 
-    q, k, v [n, heads, head dim] -> [n, heads, head dim]. `path`: "each" calls PyTorch's
-    scaled_dot_product_attention for the sequences of each length, with "_cudnn" or "_flash" by
-    that kernel alone; "rounded" does so for lengths rounded up a little (`rounded`); "jagged" calls
-    it once, for a nested tensor; "varlen" is PyTorch's kernel for packed sequences (CUDA, bfloat16
-    or float16); "auto": `chosen`.
+    qkv [n, 3, heads, head dim]: queries, keys, values -> [n, heads, head dim]. `path`: "each" calls
+    PyTorch's scaled_dot_product_attention for the sequences of each length, with "_cudnn" or
+    "_flash" by that kernel alone; "rounded" for each sequence, its length rounded up a little
+    (`rounded`); "jagged" once, for a nested tensor; "varlen" is PyTorch's kernel for packed
+    sequences (CUDA, bfloat16 or float16); "auto": `chosen`.
     """
     if path not in PATHS:
         raise ValueError(f"attention path {path!r} is not one of {', '.join(PATHS)}")
     if not sequences.total:
-        return v + 0 * (q + k)
+        return qkv.sum(1)
     if path == "auto":
-        path = chosen(q, sequences)
+        path = chosen(qkv, sequences)
     form, _, kernel = path.partition("_")
     with sdpa_kernel(KERNEL[kernel]) if kernel else nullcontext():
-        return FORMS[form](q, k, v, sequences)
+        if form == "rounded":
+            out: Any = _Rounded.apply(qkv, sequences)
+            return out
+        return FORMS[form](*qkv.unbind(1), sequences)
 
 
-def chosen(q: Tensor, sequences: Sequences) -> Path:
+def chosen(qkv: Tensor, sequences: Sequences) -> Path:
     """The fastest path by measurement: reports/decisions/0015-lma.md."""
-    if not q.is_cuda:
+    if not qkv.is_cuda:
         return "each"
-    half = q.dtype in (torch.bfloat16, torch.float16)
+    half = qkv.dtype in (torch.bfloat16, torch.float16)
     return "varlen" if half and sequences.total < MANY * len(sequences) else "rounded"
 
 
@@ -77,22 +79,47 @@ def rounded(length: int) -> int:
     return -(-length // step) * step
 
 
-def _rounded(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:
-    lengths = sequences.lengths
-    parts = [x.split(lengths) for x in (q, k, v)]
-    alike: dict[int, list[int]] = {}
-    for number, length in enumerate(lengths):
-        if length:
-            alike.setdefault(rounded(length), []).append(number)
-    done = list(parts[2])
-    for length, numbers in alike.items():
-        own = [
-            torch.stack([pad(x[i], (0, 0, 0, 0, 0, length - lengths[i])) for i in numbers])
-            for x in parts
-        ]
-        for i, out in zip(numbers, _attend(*own), strict=True):
-            done[i] = out[: lengths[i]]
-    return torch.cat(done)
+class _Rounded(torch.autograd.Function):
+    """Attention sequence by sequence on windows of qkv that run on past the sequence's end.
+
+    What lies there is the next sequence's: no earlier element attends to it, and its outputs are
+    neither kept nor given a gradient. So nothing is copied to be padded, but at the end of qkv.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, sequences: Sequences) -> Tensor:
+        out = qkv.new_empty(len(qkv), *qkv.shape[2:])
+        ctx.kept, ctx.shape = [], qkv.shape
+        for begin, length in zip(sequences.starts, sequences.lengths, strict=False):
+            if not length:
+                continue
+            own = [x.detach() for x in _window(qkv, begin, length).unbind(1)]
+            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+                own = [x.requires_grad_(ctx.needs_input_grad[0]) for x in own]
+                made = _attend(*(x.unsqueeze(0) for x in own)).squeeze(0)
+            out[begin : begin + length] = made.detach()[:length]
+            if ctx.needs_input_grad[0]:
+                ctx.kept.append((begin, length, own, made))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        found = grad.new_empty(ctx.shape)
+        for begin, length, own, made in ctx.kept:
+            # Zeros for what the window has too much.
+            part = pad(grad[begin : begin + length], (0, 0, 0, 0, 0, len(made) - length))
+            for i, one in enumerate(torch.autograd.grad(made, own, part)):
+                found[begin : begin + length, i] = one[:length]
+        ctx.kept = None
+        return found, None
+
+
+def _window(qkv: Tensor, begin: int, length: int) -> Tensor:
+    size = rounded(length)
+    if begin + size <= len(qkv):
+        return qkv[begin : begin + size]
+    return pad(qkv[begin : begin + length], (0, 0, 0, 0, 0, 0, 0, size - length))
 
 
 def _jagged(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:
@@ -122,7 +149,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:
     return out
 
 
-FORMS = {"each": _each, "rounded": _rounded, "jagged": _jagged, "varlen": _varlen}
+FORMS = {"each": _each, "jagged": _jagged, "varlen": _varlen}
 
 
 def target_attention(
@@ -142,7 +169,8 @@ def target_attention(
         # own [sequences of this length, length, width]
         at = torch.tensor(alike.numbers, device=asked.device)
         scores = own @ asked[at].to(own.dtype).transpose(1, 2)  # [sequences, length, heads]
-        weights = scores.float().softmax(1).to(own.dtype)
+        exact = torch.promote_types(own.dtype, torch.float32)
+        weights = scores.softmax(1, dtype=exact).to(own.dtype)
         means.append(weights.transpose(1, 2) @ own)
         numbers.extend(alike.numbers)
     if not means:

@@ -36,7 +36,7 @@ class Callback(Protocol):
         """Before the first step; `trainer.step` is where a resumed run goes on."""
 
     def on_step(self, trainer: Trainer, step: Step) -> None:
-        """After every optimizer step."""
+        """After every optimizer step; on a GPU whose guard is off, when the next is launched."""
 
     def on_evaluate(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         """After an evaluation on the validation data."""
@@ -45,7 +45,8 @@ class Callback(Protocol):
         """After a checkpoint is complete."""
 
     def on_end(self, trainer: Trainer, reason: str) -> None:
-        """Last, whatever happened: `reason` is "done", "interrupted" or "failed"."""
+        """Last, whatever happened: `reason` is "done", "stopped" (early), "interrupted" or
+        "failed"."""
 
 
 class JsonLog(Callback):

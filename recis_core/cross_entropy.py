@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,19 +13,51 @@ from torch.nn.functional import cross_entropy, linear
 LOGITS_BYTES = 1 << 32
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, target: Tensor, rows: int = 0) -> Tensor:
+# (logits [rows, classes], target [rows, 1]) -> the losses' sum, its gradient for the logits.
+Gradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def softmax_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """By PyTorch's own kernels; the gradient in the logits' dtype, the sum in float32 or better."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    top, at = logits.max(1, keepdim=True)
+    grad = torch.softmax(logits, 1)  # sums in float32 whatever the dtype
+    # ln Σ exp follows from any one output, best from the largest.
+    norm = top.to(exact) - grad.gather(1, at).to(exact).log()
+    loss = (norm - logits.gather(1, target).to(exact)).sum()
+    return loss, grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
+
+
+def fused_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as one expression, for `torch.compile`, which reads the logits twice and writes
+    once; eager, it would hold them several times over in float32."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    norm = wide.logsumexp(1, keepdim=True)
+    loss = (norm - wide.gather(1, target)).sum()
+    hit = torch.arange(logits.shape[1], device=logits.device) == target
+    return loss, ((wide - norm).exp() - hit.to(wide.dtype)).to(logits.dtype)
+
+
+def linear_cross_entropy(
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    rows: int = 0,
+    gradient: Gradient = softmax_gradient,
+) -> Tensor:
     """Mean over i of -ln softmax(weight · x_i)[target_i], a scalar in float32 or better; 0 of none.
 
     x [n, width], weight [classes, width], target [n] int64 in [0, classes). Logits of `rows` rows
     at a time (0: as many as fit in 4 GiB) are made and, where a gradient is wanted, turned into
     it at once: at most rows · classes of them exist, in x's dtype (under autocast, autocast's).
+    `gradient` does that: `softmax_gradient`, or `fused_gradient` compiled.
     """
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         x = x.to(torch.get_autocast_dtype(kind))
     if not rows:
         rows = max(1, LOGITS_BYTES // max(len(weight) * x.element_size(), 1))
-    return _Fused.apply(x, weight, target, rows)  # pyright: ignore[reportReturnType]
+    return _Fused.apply(x, weight, target, rows, gradient)  # pyright: ignore[reportReturnType]
 
 
 def plain(x: Tensor, weight: Tensor, target: Tensor) -> Tensor:
@@ -40,11 +73,13 @@ class _Fused(torch.autograd.Function):
     """Gradients are made in the forward pass and scaled in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, target: Tensor, rows: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, target: Tensor, rows: int, gradient: Gradient
+    ) -> Tensor:
         wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         # Autocast would make float32 of the softmax, the largest tensor there is.
         with torch.autocast(x.device.type, enabled=False):
-            loss, *grads = _forward(x, weight.detach(), target, rows, wanted)
+            loss, *grads = _forward(x, weight.detach(), target, rows, gradient, wanted)
         ctx.grads, ctx.count, ctx.kind = grads, max(len(x), 1), weight.dtype
         return loss / ctx.count
 
@@ -58,11 +93,17 @@ class _Fused(torch.autograd.Function):
             None if grad_weight is None else (grad_weight * scale).to(ctx.kind),
             None,
             None,
+            None,
         )
 
 
 def _forward(
-    x: Tensor, weight: Tensor, target: Tensor, rows: int, wanted: tuple[bool, bool]
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    rows: int,
+    gradient: Gradient,
+    wanted: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Sum of the losses, and the gradients of that sum that are wanted, `rows` rows at a time."""
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -72,14 +113,8 @@ def _forward(
     grad_weight = torch.zeros_like(weight, dtype=exact) if wanted[1] else None
     for begin in range(0, len(x), rows):
         part, goal = x[begin : begin + rows], target[begin : begin + rows, None]
-        logits = part @ own.T
-        top, at = logits.max(1, keepdim=True)
-        total += top.to(exact).sum() - logits.gather(1, goal).to(exact).sum()
-        # Softmax sums in float32 whatever the dtype. Its largest output gives ln Σ exp.
-        grad = torch.softmax(logits, 1)
-        total -= grad.gather(1, at).to(exact).log().sum()
-        del logits
-        grad.scatter_add_(1, goal, grad.new_full(goal.shape, -1.0))
+        loss, grad = gradient(part @ own.T, goal)
+        total += loss
         if grad_x is not None:
             torch.mm(grad, own, out=grad_x[begin : begin + rows])
         if grad_weight is not None:

@@ -182,8 +182,8 @@ class Embedding:
         for step in steps:
             if step.leaves.grad is None or not len(step.asked.route):
                 continue
-            assert step.asked.transposed is not None
             asked, name = step.asked, step.group.name
+            assert asked.transposed is not None
             fresh = LeafGradients(step.rows, asked.tables, step.leaves, asked.transposed)
             if self.exchange.world == 1 and name not in self.gradients:
                 self.gradients[name] = fresh

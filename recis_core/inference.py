@@ -50,8 +50,9 @@ def scores_of(
     """
     with evaluating(model):
         inputs = inputs_of(model, batch, embedding.lookup(asked, train=False))
-        logits = logits_of(forward or model, inputs, batch.rows, len(tasks_of(model)))
-        return logits.sigmoid().view(batch.rows, -1)
+        tasks = len(tasks_of(model))
+        logits = logits_of(forward or model, inputs, batch.rows, tasks)
+        return logits.sigmoid().view(batch.rows, tasks)
 
 
 def evaluate(

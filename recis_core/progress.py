@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -17,12 +20,19 @@ if TYPE_CHECKING:
 
 
 class ProgressBar(Callback):
-    """Step, epoch, running loss, rows/s and time left.
+    """Step, epoch, running loss, the last AUC, rows/s, memory in use and time left.
 
-    Where stderr is no terminal: a line every `seconds`.
+    `figures` lends what only an upper layer knows, such as MBU, by name; shares of 1. Where stderr
+    is no terminal: a line every `seconds`.
     """
 
-    def __init__(self, console: Console | None = None, seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        seconds: float = 5.0,
+        figures: Callable[[Step], Mapping[str, float]] = lambda _: {},
+    ) -> None:
+        self.figures = figures
         self.console = console or Console(stderr=True, highlight=False)
         self.seconds = seconds
         self._bar: Progress | None = None
@@ -59,7 +69,11 @@ class ProgressBar(Callback):
     def _line(self, trainer: Trainer, step: Step) -> str:
         speed = self._rows / self._spent if self._spent else 0.0
         text = f"step {step.step}  epoch {step.epoch + 1}  loss {trainer.running.mean:.4f}"
-        return f"{text}  {speed:,.0f} rows/s"
+        if "auc" in trainer.metrics:
+            text += f"  AUC {trainer.metrics['auc']:.4f}"
+        text += f"  {speed:,.0f} rows/s"
+        text += "".join(f"  {name} {value:.1%}" for name, value in self.figures(step).items())
+        return f"{text}  {memory_in_use(trainer.kernels.device) / 1e9:.2f} GB"
 
     def on_evaluate(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         said = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "rows")
@@ -75,3 +89,24 @@ class ProgressBar(Callback):
     def on_end(self, trainer: Trainer, reason: str) -> None:
         if self._bar is not None:
             self._bar.stop()
+        early = trainer.early
+        if reason == "stopped":
+            self.console.print(
+                f"stopped early: {early.metric} was best, {early.best:.4f}, at step "
+                f"{early.best_step}, {early.failed} evaluations ago"
+                if early.best is not None
+                else f"stopped early: {early.metric} was never a number",
+                soft_wrap=True,
+            )
+
+
+def memory_in_use(device: torch.device | str) -> int:
+    """Bytes: torch's on a GPU, else this process's resident ones (the most ever where the system
+    does not tell)."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * resource.getpagesize()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -28,6 +28,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
             "skipped_in_a_row": trainer.skipped_in_a_row,
             "metrics": dict(trainer.metrics),
             "evaluated": trainer.evaluated,
+            "early": [trainer.early.best, trainer.early.best_step, trainer.early.failed],
             "seed": trainer.settings.seed,
             "threads": torch.get_num_threads(),
             "kernels": trainer.kernels.name,
@@ -61,6 +62,9 @@ def take_up(trainer: Trainer, state: Mapping[str, Any]) -> None:
     trainer.skipped, trainer.skipped_in_a_row = own["skipped"], own["skipped_in_a_row"]
     trainer.metrics, trainer.evaluated = own["metrics"], own["evaluated"]
     trainer.running = RunningLoss(losses=own["running"])
+    # Older checkpoints have none.
+    early = trainer.early
+    early.best, early.best_step, early.failed = own.get("early", (None, 0, 0))
     restore_random(state["random"])
 
 

@@ -51,7 +51,9 @@ class Settings:
     `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
     `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
     read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
-    cores the step has use for. `precision`: of the dense part; embedding rows, gradients' sums and
+    cores the step has use for. `patience`: end after so many evaluations in a row that do not
+    better `metric` (auc, grouped_auc, log_loss); None: never.
+    `precision`: of the dense part; embedding rows, gradients' sums and
     updates are float32 either way. `compile`: the dense part by `torch.compile` as one graph.
     """
 
@@ -67,11 +69,14 @@ class Settings:
     seed: int = 0
     threads: int | None = None
     overlap: int | None = None
+    patience: int | None = None
+    metric: str = "auc"
     precision: Precision = "float32"
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("accumulation", "keep", "steps", "evaluate_every", "save_every", "threads"):
+        counts = "accumulation keep steps evaluate_every save_every threads patience"
+        for name in counts.split():
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, not 1 or more")

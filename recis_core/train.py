@@ -16,6 +16,7 @@ from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard
 from recis_core.data import Batch
 from recis_core.dense import forward_of
+from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
 from recis_core.kernels import Kernels
@@ -77,6 +78,7 @@ class Trainer:
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
         self.skipped_in_a_row = 0
+        self.early = EarlyStop(settings.metric, settings.patience)
         self._saved = -1
         self._position: Any = None  # while the reader is ahead of the training
 
@@ -102,7 +104,7 @@ class Trainer:
             with self.interrupt:
                 self.tell("on_start")
                 self._run()
-            reason = "done"
+            reason = "stopped" if self.early.reached else "done"
         except (Interrupted, KeyboardInterrupt):
             reason = "interrupted"
             raise
@@ -140,7 +142,7 @@ class Trainer:
         try:
             with self._pipeline(self.reader) as ahead:
                 pending = Pending(self)
-                while settings.steps is None or self.step < settings.steps:
+                while not (self.step == settings.steps or self.early.reached):
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
@@ -281,6 +283,7 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.valid is not None
         self.metrics, self.evaluated = self.evaluate(self.valid()), self.step
+        self.early.see(self.metrics, self.step)
         self.tell("on_evaluate", self.metrics)
 
     def _leave(self) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from reports.chart import Frame, Scale, drawing, element, legend, mark, nice, text
 
-WIDTH, ROW, NAME, RIGHT = 640, 26, 190, 560
+WIDTH, ROW, NAME, RIGHT = 680, 26, 215, 600
 
 
 @dataclass(frozen=True)
 class Bar:
     """A stretch of a waterfall: `seconds` from where the one before it ended.
 
-    `kind`: "bound", "total" (both from zero), "least", "traffic", "op" or "other"; `said` as spoken.
+    `kind`: "bound", "total" (both from zero), "least", "traffic", "op", "other"; `said` as spoken.
     """
 
     name: str
@@ -89,7 +89,9 @@ def history(lines: Mapping[str, Sequence[tuple[str, float, str]]], label: str) -
     step = nice(len(dates) / 8) if len(dates) > 8 else 1
     for k, date in enumerate(dates):
         if k % int(step) == 0:
-            drawn.append(text(places(k), 218, date[:10], text_anchor="middle", class_="tick"))
+            drawn.append(
+                text(places(k), 218, date.lstrip("0"), text_anchor="middle", class_="tick")
+            )
     for value in frame.y.ticks():
         at = frame.y(value)
         drawn.append(element("line", x1=60, x2=WIDTH - 30, y1=at, y2=at, class_="grid"))

@@ -61,12 +61,14 @@ def judge(found: Mapping[str, Turns]) -> None:
     if not np.isfinite(trusted.losses).all():
         trusted.reason = f"a loss of {trusted.name} is not finite"
     for turns in found.values():
+        if turns.reason:
+            continue
         count = min(len(trusted.losses), len(turns.losses))
         try:
             got, want = (np.array(t.losses[:count], np.float32) for t in (turns, trusted))
             LOSS.check(f"losses of {turns.name} beside {trusted.name}", got, want, "float32")
         except Disagreement as error:
-            turns.reason = turns.reason or str(error)
+            turns.reason = str(error)
 
 
 def interleaved(

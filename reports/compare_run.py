@@ -20,7 +20,7 @@ from recis_core.mixing import table_salt
 from recis_core.roofs import Roofs
 from recis_core.settings import Settings
 from recis_core.train import Trainer
-from reports.compare import Turns, facts, interleaved, ratios, warmed
+from reports.compare import Turns, facts, interleaved, judge, ratios, warmed
 from reports.console import console, progress, say
 from reports.failure import Failure, Misuse
 from roofline.kinds import Comparison
@@ -141,6 +141,8 @@ def compared(
         if first not in agreed:
             raise Failure(found[first].reason)
         took_turns(agreed, found, plan, terms)
+        # Losses that part later cost their contender its time all the same.
+        judge({name: found[name] for name in agreed})
     traces = {name: e.traced(plan.traced, roofs) for name, e in engines.items() if name in agreed}
     return record(terms, plan, list(found.values()), absent, engines, traces, roofs)
 

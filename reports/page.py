@@ -77,7 +77,8 @@ def strangers(shelf: Shelf) -> Section | None:
     if not others:
         return None
     sources = ", ".join(f"`{s}`" for s in sorted({str(c["source"]) for c in others}))
-    said: Block = Prose(f"{len(others)} records of a kind this page does not show, in {sources}.")
+    what = f"{len(others)} record{'s' * (len(others) > 1)}"
+    said: Block = Prose(f"{what} of a kind this page does not show, in {sources}.")
     return Section(f"{shelf.machine.key}-other", "Other records", [said], 3)
 
 

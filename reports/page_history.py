@@ -30,17 +30,20 @@ def section(shelf: Shelf) -> Section | None:
 
 
 def _lines(again: Mapping[Case, Sequence[Content]]) -> dict[str, list[tuple[str, float, str]]]:
-    """By backend: date, mean ratio to the first record, and words."""
-    ratios: dict[tuple[str, str], list[float]] = {}
+    """By backend, for the first, second … time its cases were measured: when, the mean ratio of
+    their time to the first, and words."""
+    days: dict[int, str] = {}
+    ratios: dict[tuple[str, int], list[float]] = {}
     for (_, _, name), records in again.items():
-        for r in records:
+        for k, r in enumerate(records, 1):
             day = str(r.get("taken", ""))[:10]
-            ratios.setdefault((name, day), []).append(r["median"] / records[0]["median"])
+            days[k] = min(days.get(k, day), day)
+            ratios.setdefault((name, k), []).append(r["median"] / records[0]["median"])
     lines: dict[str, list[tuple[str, float, str]]] = {}
-    for (name, day), each in sorted(ratios.items()):
-        mean = geometric(each)
-        said = f"{name}, {day}: {mean:.3f} times the first, {len(each)} measurements"
-        lines.setdefault(name, []).append((day, mean, said))
+    for (name, k), each in sorted(ratios.items()):
+        when, mean = f"{k:02}: {days[k]}", geometric(each)
+        said = f"{name}, measurement {when}: {mean:.3f} times the first, {len(each)} cases"
+        lines.setdefault(name, []).append((when, mean, said))
     return lines
 
 

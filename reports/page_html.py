@@ -117,7 +117,7 @@ def _again(command: str) -> str:
     if not command:
         return ""
     said = f"<pre><code>{escape(command)}</code></pre>"
-    return f'<details class="again"><summary>Measure it again</summary>{said}</details>'
+    return f'<details class="again"><summary>Reproduce it</summary>{said}</details>'
 
 
 def _scroller(name: str, inner: str, kind: str) -> str:

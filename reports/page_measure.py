@@ -25,17 +25,18 @@ def measure(
 
     An interruption loses nothing and is no reason to show nothing: it is said in the second place.
     """
-    from roofline.allocator import keep_freed_memory
+    from recis_core.allocator import keep_freed_memory
 
     keep_freed_memory()
     place = Place.of(device)
     scene = runs.Scene(device, place, place.file, again=False, json=False)
     names = backends.split(",") if backends else runs.present(device)
+    first = names[:1] if backends else ["auto"]
     say(f"{place.device}: {', '.join(names)}; records go to {place.file}; Ctrl-C loses nothing")
     try:
         roofs = runs.roofs_of(scene)
         if not has_step(place):
-            runs.steps_of(scene, roofs, runs.Watched(WORKLOAD, SIZE, None, STEPS, None, ["auto"]))
+            runs.steps_of(scene, roofs, runs.Watched(WORKLOAD, SIZE, None, STEPS, None, first))
         wrong = runs.ops_of(scene, roofs, runs.Asked(names, ops, None, budget, False))
     except KeyboardInterrupt:
         return (

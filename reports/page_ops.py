@@ -74,7 +74,7 @@ def _roofline(shelf: Shelf, records: list[Content], command: str) -> list[Block]
     roofs, rates = roofs_of(shelf), flat(roofs_of(shelf))
     computing = [r for r in records if r.get("flops")]
     memory = {n: rates[n] / 1e9 for n in ("copy", "cache") if n in rates}
-    peaks = {n: v / 1e9 for n, v in rates.items() if n in ("matmul", "tf32", "bf16")}
+    peaks = {PEAKS[n]: v / 1e9 for n, v in rates.items() if n in PEAKS}
     if not (computing and memory and peaks and roofs):
         return []
     points = [
@@ -84,6 +84,9 @@ def _roofline(shelf: Shelf, records: list[Content], command: str) -> list[Block]
     caption = "Roofline of the ops that do arithmetic: flops over minimum bytes"
     svg = by_intensity(points, memory, peaks, f"{caption}, {shelf.machine.title}")
     return [Figure(f"{shelf.machine.key}-roofline", caption, svg, command)]
+
+
+PEAKS = {"matmul": "float32 product", "tf32": "tf32 product", "bf16": "bfloat16 product"}
 
 
 def words(r: Content) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,9 @@ def summary(title: str, trace: Mapping[str, Any]) -> str:
     facts = [
         f"{trace['seconds'] * 1e3:.2f} ms a step over {trace.get('steps', '?')} steps",
         f"{trace['rows_per_s']:,.0f} rows/s" if trace.get("rows_per_s") else "",
-        f"step MBU {trace['mbu']:.1%}" if trace.get("mbu") is not None else "",
+        f"step MBU {trace['mbu']:.2%}" if trace.get("mbu") is not None else "",
         f"sparse part {sparse['seconds'] * 1e3:.2f} ms" if sparse.get("seconds") else "",
-        f"its MBU {sparse['mbu']:.1%}" if sparse.get("mbu") is not None else "",
+        f"its MBU {sparse['mbu']:.2%}" if sparse.get("mbu") is not None else "",
         f"dense part {dense['seconds'] * 1e3:.2f} ms" if dense.get("seconds") else "",
         f"MFU {dense['mfu']:.1%}" if dense.get("mfu") is not None else "",
         f"{trace['exposed'] * 1e3:.2f} ms waiting for data" if trace.get("exposed") else "",
@@ -97,7 +97,7 @@ def bars_of(trace: Mapping[str, Any], roofs: Mapping[str, Any]) -> list[Bar]:
         # A record may close with the sum itself.
         if len(parts) > 1 and abs(parts[-1][1] - total) <= 1e-6 * total:
             parts = parts[:-1]
-        kinds = ["bound", *("least" if "its roof" in name else "op" for name, _ in parts[1:])]
+        kinds = ["bound", *("least" if "at its roof" in name else "op" for name, _ in parts[1:])]
         bars = [_bar(name, s, kind) for (name, s), kind in zip(parts, kinds, strict=True)]
         return [*bars, _bar("measured", total, "total")]
     copy, ops = roofs.get("copy"), trace.get("ops")
@@ -123,6 +123,30 @@ def _bar(name: str, duration: float, kind: str) -> Bar:
     return replace(bar, said=f"{name}: {format(duration * 1e3, bar.form)} ms")
 
 
+@dataclass(frozen=True)
+class Part:
+    """A column about the parts of a step: its key in a record and how it is shown."""
+
+    key: str
+    name: str
+    cell: Callable[[Any], Cell]
+    help: str = ""
+
+
+PARTS = (
+    Part("backend", "backend", lambda v: Cell(str(v))),
+    Part("calls", "calls", lambda v: number(v, ".0f")),
+    Part("seconds", "time", seconds),
+    Part("share", "share", percent, "Of the step's time."),
+    Part("between", "between", seconds, "Of it, what the engine does before and after the ops."),
+    Part("bytes", "MB", lambda v: number(v, ",.2f", 1e-6), "Minimum bytes."),
+    Part("gbs", "GB/s", lambda v: number(v, ".3g")),
+    Part("mbu", "MBU", heat, "Minimum bytes ÷ time ÷ copy roof."),
+    Part("flops", "Gflop", lambda v: number(v, ",.2f", 1e-9)),
+    Part("mfu", "MFU", percent, "Flops ÷ time ÷ the matrix roof."),
+)
+
+
 def shares(
     key: str,
     caption: str,
@@ -132,32 +156,15 @@ def shares(
     folded: bool = False,
 ) -> Table:
     """Stages or ops of a step with time, bytes, MBU and, where known, flops and MFU."""
-    computed = any(p.get("flops") for p in parts)
-    rows = []
-    for p in parts:
-        rows.append(
-            [
-                Cell(str(p.get(what) or p.get("name") or p.get("op"))),
-                Cell(str(p.get("backend") or "–")),
-                number(p.get("calls"), ".0f"),
-                seconds(p.get("seconds")),
-                percent(p.get("share")),
-                number(p.get("bytes"), ",.2f", 1e-6) if p.get("bytes") else dash(),
-                number(p.get("gbs"), ".3g") if p.get("bytes") else dash(),
-                heat(p.get("mbu")) if p.get("bytes") else dash(),
-                *(
-                    [number(p.get("flops"), ",.2f", 1e-9), percent(p.get("mfu"))]
-                    if computed
-                    else []
-                ),
-            ]
-        )
-    columns = [
-        Column(what), Column("backend"), Column("calls", True), Column("time", True),
-        Column("share", True, "Of the step's time."), Column("MB", True, "Minimum bytes."),
-        Column("GB/s", True), Column("MBU", True, "Minimum bytes ÷ time ÷ copy roof."),
-        *([Column("Gflop", True), Column("MFU", True)] if computed else []),
-    ]  # fmt: skip
+    known = [c for c in PARTS if any(p.get(c.key) for p in parts)]
+    rows = [
+        [
+            Cell(str(p.get(what) or p.get("name") or "–")),
+            *(c.cell(p.get(c.key)) if p.get(c.key) else dash() for c in known),
+        ]
+        for p in parts
+    ]
+    columns = [Column(what), *(Column(c.name, c.key != "backend", c.help) for c in known)]
     return Table(key, caption, columns, rows, command, folded)
 
 

@@ -60,9 +60,9 @@ def require_memory(run: Run, device: str) -> None:
         return
     big = plan.largest
     raise Failure(
-        f"{run.workload} {run.size} would need {plan.peak / GB:.1f} GB, {device} has "
-        f"{there / GB:.1f} GB; its largest table {big.name!r}: {big.rows:,} rows of {big.stride} "
-        f"bytes, {big.nbytes / GB:.1f} GB; recis plan {run.workload} --size {run.size} shows all, "
+        f"{run.workload} {run.size} would need {plan.peak / GB:.3g} GB, {device} has "
+        f"{there / GB:.3g} GB; its largest table {big.name!r}: {big.rows:,} rows of {big.stride} "
+        f"bytes, {big.nbytes / GB:.3g} GB; recis plan {run.workload} --size {run.size} shows all, "
         "--no-plan trains nevertheless"
     )
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from recis_core import optim
 from recis_core.data import Batch
@@ -22,6 +23,7 @@ from recis_core.kernels import Kernels
 from reports.choice import workload_of
 from reports.failure import Failure
 from workloads import Workload
+from workloads.definition import Schedule
 
 RULES: dict[str, Callable[..., optim.Rule]] = {
     "sgd": optim.Sgd,
@@ -30,6 +32,7 @@ RULES: dict[str, Callable[..., optim.Rule]] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 NAME = "run.json"
 
@@ -54,6 +57,7 @@ class Run:
     clip: float | None = None
     precision: Precision = "float32"
     compile: bool = False
+    schedule: str = "constant"
 
     def save(self, folder: Path) -> None:
         """Written aside and renamed."""
@@ -89,6 +93,14 @@ class Run:
 
     def dense(self) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
         return partial(torch.optim.AdamW, lr=self.dense_lr, weight_decay=self.dense_decay)
+
+    def scheduler(self, batches: int) -> Callable[[Optimizer], LRScheduler] | None:
+        """The schedule of both optimizers, for an epoch of so many batches; None: constant."""
+        if self.schedule == "constant":
+            return None
+        steps = -(-batches * self.epochs // self.accumulation)
+        steps = max(1, steps if self.steps is None else min(steps, self.steps))
+        return partial(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=steps)
 
     def reader(self, model: Any, kernels: Kernels) -> Reader:
         """The training data, shuffled."""

@@ -119,6 +119,17 @@ class Subject:
         allocated()
         return [b - a for a, b in pairwise(self.steps.moments[1:])]
 
+    def apart(self, steps: int) -> tuple[dict[str, float], float]:
+        """Seconds of each stage of a mean step, waited for one by one, and of the sparse part."""
+        before = self.trainer.settings
+        if hasattr(before, "overlap"):
+            self.trainer.settings = replace(before, overlap=0)  # pyright: ignore[reportCallIssue]
+        self.go(2)
+        with Stopwatch(self.trainer) as watch:
+            self.go(steps)
+        self.trainer.settings = before
+        return watch.means(), watch.sparse
+
     @property
     def peak(self) -> int:
         """Most bytes torch had allocated since this subject began, less what was there before."""
@@ -197,23 +208,16 @@ def in_turns(asked: argparse.Namespace) -> dict[str, Any]:
         for name, subject in subjects.items():
             seconds[name] += subject.go(asked.turn)
     for name, subject in subjects.items():
-        with Stopwatch(subject.trainer) as watch:
-            subject.go(len(asked.staged))
-        stages = watch.means()
-        found[name] |= {"samples": seconds[name], "stages": stages, **figures(asked, watch)}
-        found[name]["step"] = statistics.median(seconds[name])
+        stages, sparse = subject.apart(len(asked.staged))
+        found[name] |= {"samples": seconds[name], "step": statistics.median(seconds[name])}
+        found[name] |= {"stages": stages, "sparse": sparse}
+        found[name]["sparse_mbu"] = asked.minimum / sparse / asked.copy
         parts = "  ".join(f"{part} {own * 1e3:.2f}" for part, own in stages.items())
         say(f"{name}: step {found[name]['step'] * 1e3:.2f} ms; apart, ms: {parts}")
-        say(f"  sparse part {found[name]['sparse'] * 1e3:.2f} ms, MBU {found[name]['mbu']:.1%}")
+        say(f"  sparse part {sparse * 1e3:.2f} ms, MBU {found[name]['sparse_mbu']:.1%}")
     if asked.profile:
         profile(subjects[asked.time[0]], asked.folder)
     return found
-
-
-def figures(asked: argparse.Namespace, watch: Stopwatch) -> dict[str, float]:
-    """The sparse part: lookup (features included), gradients, norm and update of the rows."""
-    sparse = sum(watch.means().get(part, 0.0) for part in Stopwatch.SPARSE)
-    return {"sparse": sparse, "mbu": asked.minimum / sparse / asked.copy}
 
 
 def profile(subject: Subject, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recis_core import checkpoint
@@ -26,6 +26,8 @@ def trained(folder: Path, kernels: Kernels) -> Trained:
     keep_freed_memory()
     run = Run.read(folder)
     settings = Settings(seed=run.seed, dense=run.dense(), precision=run.precision)
+    # The rates are those of the checkpoint, however long its schedule was.
+    settings = replace(settings, scheduler=run.scheduler(1))
     trainer = Trainer(run.model(), kernels, run.row_rule(), settings=settings)
     trainer.restore(checkpoint.find(folder / "checkpoints").path)
     return Trained(run, trainer)

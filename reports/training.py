@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,20 @@ from recis_core.allocator import keep_freed_memory
 from recis_core.callbacks import Callback, JsonLog
 from recis_core.interrupt import Interrupted
 from recis_core.kernels import Kernels
+from recis_core.profile import Profile
 from recis_core.progress import ProgressBar
 from recis_core.settings import Settings
+from recis_core.tensorboard import TensorBoard
 from recis_core.train import Trainer
 from reports.console import console, emit, say
 from reports.data import written
 from reports.failure import Failure
+from reports.plan import has_plan
 from reports.run import Run
 from roofline.device import measure_roofs
+from roofline.meter import Meter
 from roofline.trace import StepTrace, step_table
+from workloads.plan import dense_costs
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Wishes:
     trace: bool = True
     json: bool = False
     format: str = ""
+    profile: Path | None = None
+    tensorboard: Path | None = None
 
 
 def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wishes: Wishes) -> None:
@@ -42,15 +49,21 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
     say(f"{run.workload} {run.size}: data {data}, run {folder}")
     threads = torch.get_num_threads()
     say(f"kernels {kernels} on {kernels.device}, {threads} threads: {origins(kernels)}")
+    extra = asked_for(wishes)
     trace = StepTrace()
     watched = trace.wrap(kernels) if wishes.trace else kernels
     model: Any = run.model()
-    callbacks: list[Callback] = [ProgressBar(console()), JsonLog(folder / "log.jsonl")]
+    bar = ProgressBar(console())
+    if wishes.trace:
+        bar.figures = Meter(trace, measure_roofs(kernels.device, quick=True), flops_of(run))
+    callbacks: list[Callback] = [bar, JsonLog(folder / "log.jsonl"), *extra]
+    reader = run.reader(model, watched)
+    settings = replace(settings, scheduler=run.scheduler(reader.batches))
     trainer = Trainer(
         model,
         watched,
         run.row_rule(),
-        run.reader(model, watched),
+        reader,
         valid=lambda: run.held_out(model, watched),
         settings=settings,
         folder=folder / "checkpoints",
@@ -63,6 +76,27 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
     except Interrupted as stop:
         raise Failure(f"{stop} --out {folder}") from None
     conclude(run, trainer, metrics, trace if wishes.trace else None, folder, wishes)
+
+
+def asked_for(wishes: Wishes) -> list[Callback]:
+    """Callbacks the user asked for; Failure where one is not installed."""
+    found: list[Callback] = []
+    if wishes.profile is not None:
+        found.append(Profile(wishes.profile))
+    if wishes.tensorboard is not None:
+        try:
+            found.append(TensorBoard(wishes.tensorboard))
+        except ModuleNotFoundError as error:
+            raise Failure(str(error)) from None
+    return found
+
+
+def flops_of(run: Run) -> float | None:
+    """Of the dense part in a step, None for a workload that has no plan."""
+    if not has_plan(run.kind()):
+        return None
+    # A model of its own, which is moved to torch's meta device.
+    return dense_costs(run.model(), run.batch_size)[0] * run.accumulation
 
 
 def origins(kernels: Kernels) -> str:

@@ -31,11 +31,17 @@ class Bound(NamedTuple):
 def bound(traffic: Traffic, roofs: Roofs) -> Bound:
     """The bounds of `traffic` on `roofs`.
 
-    Memory: reads at the read roof, writes at the write roof, and the copy both contain at the
-    copy roof; the largest of the three, as reads and writes overlap.
+    Memory: the largest of reads at the read roof, writes at the write roof, the copy both contain
+    at the copy roof, and all bytes at the fastest of these roofs, as both share one bus.
     """
     both = 2 * min(traffic.read, traffic.written)
-    memory = max(traffic.read / roofs.read, traffic.written / roofs.write, both / roofs.copy)
+    fastest = max(roofs.copy, roofs.read, roofs.write, roofs.update)
+    memory = max(
+        traffic.read / roofs.read,
+        traffic.written / roofs.write,
+        both / roofs.copy,
+        traffic.minimum / fastest,
+    )
     return Bound(memory, traffic.requested / roofs.cache, traffic.flops / roofs.matmul)
 
 

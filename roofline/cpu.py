@@ -76,7 +76,7 @@ def working_set(cpu: Processor) -> int:
 
 def streams_of(
     team: Team, source: np.ndarray, target: np.ndarray, cpu: Processor, length: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Bytes a second of what goes through memory in order, and out of the second cache."""
     from roofline import streams
 
@@ -199,7 +199,7 @@ def atomic_rates(team: Team, words: np.ndarray) -> dict[str, float]:
     }
 
 
-def products(size: int, samples: int, quick: bool) -> dict[str, float | None]:
+def products(size: int, samples: int, quick: bool) -> dict[str, Any]:
     """Flops a second of a matrix product through torch: float32, and bfloat16 unless `quick`."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     return {

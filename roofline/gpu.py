@@ -129,7 +129,7 @@ def cache_rate(source: Tensor, seen: Any, best: Best) -> float:
     return 20 * small.nbytes / best(lambda: loops.read(small, sink, 20))
 
 
-def products(device: torch.device, best: Best) -> dict[str, float | None]:
+def products(device: torch.device, best: Best) -> dict[str, Any]:
     """Flops a second of a matrix product of random numbers: float32, tf32, bfloat16."""
     work = 2 * MATRIX**3
     a, b = (torch.randn(MATRIX, MATRIX, device=device) for _ in range(2))
@@ -154,7 +154,7 @@ def precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def link(device: torch.device, best: Best) -> dict[str, float]:
+def link(device: torch.device, best: Best) -> dict[str, Any]:
     """Bytes a second between pinned memory of the host and the device, each way."""
     host = torch.ones(LINK // 4, pin_memory=True)
     there = torch.ones(LINK // 4, device=device)

@@ -1,6 +1,6 @@
 """Where a training step's time goes, stage by stage, each waited for: their sum is no step's time.
 
-Stages are the methods a trainer calls; a stage inside another counts for the outer one alone.
+Stages are what a trainer calls. A stage that is called within another counts for itself alone.
 """
 
 from __future__ import annotations
@@ -16,26 +16,31 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Within a `with`, times the stages of every step that the trainer makes, in seconds."""
+    """Within a `with`, times the stages of every step that the trainer makes, in seconds.
 
-    SPARSE = ("lookup", "accumulate", "norm", "update")
+    Batches must not be prepared ahead meanwhile: two threads' stages would mix.
+    """
+
+    SPARSE = ("prepare", "lookup", "gradient", "norm", "update")  # partition to update
 
     def __init__(self, trainer: Trainer) -> None:
         self.device = torch.device(trainer.kernels.device)
         self.trainer = trainer
         self.seconds: dict[str, float] = {}
         self.steps = 0
-        self._open = False
-        places: list[tuple[str, Any, str]] = [
-            ("lookup", trainer.embedding, "lookup"),
-            ("accumulate", trainer.embedding, "accumulate"),
-            ("norm", trainer.embedding, "gradient_norm"),
+        self._inner: list[float] = []  # of each open stage, the seconds of stages within it
+        engine = trainer.embedding
+        self._places: list[tuple[str, Any, str]] = [
+            ("features", engine, "transform"),
+            ("prepare", engine, "prepare"),
+            ("lookup", engine, "lookup"),
+            ("gradient", engine, "accumulate"),
+            ("norm", engine, "gradient_norm"),
             ("update", trainer.row_optimizer, "step"),
             ("forward", trainer, "forward"),
         ]
         if trainer.dense_optimizer is not None:
-            places.append(("dense update", trainer.dense_optimizer, "step"))
-        self._places = places
+            self._places.append(("dense update", trainer.dense_optimizer, "step"))
 
     def __enter__(self) -> Stopwatch:
         self._first, self._began = self.trainer.step, self._now()
@@ -53,6 +58,12 @@ class Stopwatch:
         """Seconds of a mean step by stage; "all": the whole, backward() and reading included."""
         return {stage: own / max(self.steps, 1) for stage, own in self.seconds.items()}
 
+    @property
+    def sparse(self) -> float:
+        """Seconds of a mean step's sparse part: all that is done to ids and rows but transforms."""
+        means = self.means()
+        return sum(means.get(stage, 0.0) for stage in self.SPARSE)
+
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -60,14 +71,16 @@ class Stopwatch:
 
     def _timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **named: Any) -> Any:
-            if self._open:
-                return call(*args, **named)
-            self._open, began = True, self._now()
+            began = self._now()
+            self._inner.append(0.0)
             try:
                 return call(*args, **named)
             finally:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + self._now() - began
-                self._open = False
+                took = self._now() - began
+                own = took - self._inner.pop()
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + own
+                if self._inner:
+                    self._inner[-1] += took
 
         timed.__wrapped__ = call  # pyright: ignore[reportFunctionMemberAccess]
         return timed

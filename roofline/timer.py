@@ -99,7 +99,7 @@ class Timer:
         budget: float = 1.0,
         least: int = 5,
         most: int = 50,
-        noise: float = 0.02,
+        noise: float = 0.005,
         warm: int = 2,
     ) -> Timing:
         """Samples of `call`, `before` and the flush untimed in front of each.

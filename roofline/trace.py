@@ -35,6 +35,8 @@ class OpShare:
 class StepSummary:
     """A mean watched step. `other`: seconds outside every op, the dense model above all.
 
+    Ops that a thread runs ahead for the next step overlap: then all add up to more than `seconds`.
+
     `bytes` is the backend-independent minimum and `mbu` it over time and copy roof.
     """
 
@@ -61,6 +63,7 @@ class StepTrace(Callback):
         self.steps, self.seconds, self.rows = 0, 0.0, 0
         self._since = 0
         self._calls: list[Call] = []
+        self._needed = 0
         self._watch: Watch | None = None
         self._kernels: Kernels | None = None
 
@@ -81,6 +84,7 @@ class StepTrace(Callback):
             self.seconds += step.seconds - watch.counting
             self.rows += step.rows
             self._calls += watch.calls
+            self._needed += sum(call.needed for call in watch.calls)
         self._since += 1
         past = self._since - self.warm
         watch.on = past >= 0 and past % self.every == 0 and self.steps < self.most
@@ -101,12 +105,17 @@ class StepTrace(Callback):
     def on_end(self, trainer: Trainer, reason: str) -> None:
         self._pause()
 
+    @property
+    def needed(self) -> float | None:
+        """Minimum bytes of a mean watched step, None if no step was watched."""
+        return self._needed / self.steps if self.steps else None
+
     def summary(self, roofs: Roofs) -> StepSummary | None:
         """The mean watched step against `roofs`, None if no step was watched."""
         if not self.steps or self._watch is None or self._kernels is None:
             return None
         n = self.steps
-        seconds, size = self.seconds / n, sum(call.needed for call in self._calls) / n
+        seconds, size = self.seconds / n, self._needed / n
         by_op: dict[str, list[Call]] = {}
         for call in self._calls:
             by_op.setdefault(call.name, []).append(call)
@@ -115,7 +124,7 @@ class StepTrace(Callback):
         return StepSummary(
             steps=n,
             seconds=seconds,
-            other=seconds - sum(op.seconds for op in ops),
+            other=seconds - sum(call.seconds for call in self._calls if not call.ahead) / n,
             rows=self.rows / n,
             bytes=size,
             mbu=size / seconds / roofs.copy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -100,11 +99,6 @@ class Browser:
         about: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code, **text}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
-
-    def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(taken["data"]))
 
     def close(self) -> None:
         self._process.terminate()

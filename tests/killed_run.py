@@ -49,6 +49,7 @@ def main(folder: Path, backend: str, steps: int, resume: bool) -> str:
         save_every=SAVE_EVERY,
         accumulation=2,
         clip=0.5,
+        overlap=1,
         callbacks=[JsonLog(folder / "log.jsonl")],
     )
     trainer.__class__ = Announced

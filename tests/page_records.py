@@ -62,7 +62,8 @@ def compare(**more: Any) -> dict[str, Any]:
     def contender(name: str, times: list[float], **facts: Any) -> dict[str, Any]:
         return {"name": name, "what": "backend", "status": "ok", "reason": "", "seconds": times,
                 "rows_per_s": 5e4 if times else None, "losses": [0.7], "origins": {},
-                "stages": [{"stage": "pool", "seconds": t / 2} for t in times[:1]], **facts}  # fmt: skip
+                "stages": [{"stage": "pool", "seconds": t / 2} for t in times[:1]],
+                **facts}  # fmt: skip
 
     return {
         **STAMP, "kind": "compare", "workload": "mse", "size": "small", "batch": 512, "seed": 0,
@@ -82,8 +83,8 @@ def every() -> list[dict[str, Any]]:
     gpu = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda", "host": "a host", "cores": 16}
     later = {"taken": "2026-02-01T00:00:00+00:00"}
     shared = {"copy": 3e12, "share_of_copy": 0.5, "goal_percent": 60}
-    anchor = {"roofs": shared, "device": gpu,
-              "mbu": None, "minimum_bytes": None, "minimum_gbs": None, "requested_bytes": 10**7}  # fmt: skip
+    absent = dict.fromkeys(("mbu", "minimum_bytes", "minimum_gbs"))
+    anchor = {"roofs": shared, "device": gpu, "requested_bytes": 10**7, **absent}
     sheet = {"name": "a part", "source": "a data sheet", "memory": 30e9, "matmul": 2e11}
     return [
         {**STAMP, "kind": "roofs", "roofs": ROOFS, "sheet": sheet, "command": "recis roofline"},

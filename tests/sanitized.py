@@ -16,8 +16,8 @@ from backends.conformance import present
 from recis_core.kernels import find_op
 
 OPS = (
-    "rows_gather", "rows_scatter", "rows_adamw", "segment_sum", "segment_sum_grad",
-    "ids_partition", "ids_transpose", "rows_reduce",
+    "rows_gather", "rows_scatter", "rows_adamw", "rows_reduce_adamw", "rows_pool", "segment_sum",
+    "segment_sum_grad", "ids_partition", "ids_transpose", "rows_reduce",
 )  # fmt: skip
 
 

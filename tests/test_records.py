@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reports import records, sheet
+from reports import records, repeat, sheet
 from roofline.record import SCHEMA, Record, versions
 
 
@@ -68,3 +68,18 @@ def test_ratios_are_geometric_means_over_cases_then_ops():
 
 def test_versions_name_what_results_depend_on():
     assert set(versions()) == {"python", "numpy", "torch", "numba"}
+
+
+def test_two_runs_agree_within_three_percent_of_what_takes_longer_than_20_us(tmp_path, capsys):
+    one = [record(case=c, median=m) for c, m in (("a", 1e-3), ("b", 30e-6), ("c", 5e-6))]
+    near = [record(case=c, median=m) for c, m in (("a", 1.02e-3), ("b", 29.2e-6), ("c", 9e-6))]
+    far = [record(case="a", median=1.04e-3), record(case="d", median=1.0)]
+    paths = [tmp_path / name for name in ("one", "near", "far")]
+    for path, records_ in zip(paths, (one, near, far), strict=True):
+        records.append(path, records_)
+    assert repeat.main(paths[0], paths[1]) == 0
+    assert "2 within 3%, 0 apart, largest difference 2.67%" in capsys.readouterr().out
+    assert repeat.main(paths[0], paths[2]) == 1
+    said = capsys.readouterr().out
+    assert "APART" in said
+    assert "2 in the first run alone" in said

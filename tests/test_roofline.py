@@ -204,6 +204,9 @@ def test_bounds_are_those_of_reads_writes_and_the_copy_in_both():
     assert copy.cache == pytest.approx(2 / 100)
     assert copy.arithmetic == pytest.approx(1 / 100)
     assert copy.by == "memory"
+    # Two reads and a write share the bus: no stream is faster than 20 GB/s.
+    mixed = bounds.bound(Traffic(2 * 10**9, 10**9, requested=0), ROOFS)
+    assert mixed.memory == pytest.approx(3 / 20)
     assert bounds.mbu(Traffic(10**9, 10**9, requested=0), 0.2, ROOFS) == pytest.approx(0.5)
 
 

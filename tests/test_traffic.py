@@ -169,6 +169,24 @@ def test_bytes_by_hand(
     assert moved.minimum == read + written
 
 
+# RecIS's own count, of the ops it has a formula for; the calls above.
+RECIS_STYLE = {
+    "ids_hash": 17 + 16,  # characters and offsets; hashes
+    "ids_mod": 24 + 24,  # ids in and out
+    "values_bucketize": 12 + 24,  # values; numbers
+    "rows_gather": 16 + 2 * 32,  # places; twice the output
+    "segment_sum": 3 * 8 + 12 + 12 + 3 * 16,  # rows asked for, places, offsets; thrice the output
+    "segment_mean": 3 * 8 + 12 + 12 + 12 + 3 * 16,  # the same and weights
+    "segment_tile": 3 * 8 + 12 + 12 + 32,  # rows, places, offsets; the output
+}
+
+
+@pytest.mark.parametrize("row", BY_HAND, ids=lambda row: row[0])
+def test_recis_style_bytes_by_hand(row: tuple[str, tuple[Any, ...], int, int, int]) -> None:
+    """No formula, no number."""
+    assert find_op(row[0]).traffic(*row[1]).recis == RECIS_STYLE.get(row[0])
+
+
 def test_every_op_is_counted() -> None:
     assert {row[0] for row in BY_HAND} == {op.name for op in every_op()}
 

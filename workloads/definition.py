@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from torch import nn
 
+Schedule = Literal["constant", "linear"]
 RuleKind = Literal["sgd", "adagrad", "adagrad_rowwise", "adam", "adamw"]
 
 
@@ -18,7 +19,8 @@ class Defaults:
     """How a workload is trained by default.
 
     `rule`, `lr`, `decay`: the sparse rows' optimizer, its rate and weight decay. The dense part
-    uses AdamW with `dense_lr` and `dense_decay`.
+    uses AdamW with `dense_lr` and `dense_decay`. `schedule`: what becomes of both rates; "linear":
+    they fall evenly to nothing at the end of the training.
     """
 
     batch_size: int
@@ -28,6 +30,7 @@ class Defaults:
     dense_lr: float
     decay: float = 0.0
     dense_decay: float = 0.0
+    schedule: Schedule = "constant"
 
 
 class Workload(Protocol):

@@ -29,31 +29,31 @@ class LmaConfig:
 def bench(length: int, batch: int, rows: int, positions: int) -> LmaConfig:
     """One 80 GB GPU: a million items, four layers of 512."""
     return LmaConfig(
-        Planted(items=1_000_000, categories=64, shops=50_000, length=length),
+        Planted(items=1_000_000, categories=16, shops=50_000, length=length),
         Rows(rows, 256, 16),
         Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions),
         batch,
-        lr=4e-3,
-        dense_lr=1e-3,
+        lr=1e-2,
+        dense_lr=2.5e-4,
     )
 
 
 SMALL = {
     "tiny": LmaConfig(
         Planted(items=1024, categories=16, shops=64, length=64),
-        Rows(8_000, 2_000, 2),
+        Rows(16_000, 2_000, 2),
         Shape(64, 8, 32, 2, 2, (32,), items=1024, positions=64),
         batch=64,
         lr=1e-2,
         dense_lr=3e-3,
     ),
     "small": LmaConfig(
-        Planted(items=16_384, categories=64, shops=1_000, length=1_024),
+        Planted(items=16_384, categories=16, shops=1_000, length=1_024),
         Rows(4_000, 500, 4),
         Shape(1_024, 16, 64, 2, 2, (64,), items=16_384, positions=256),
         batch=16,
         lr=1e-2,
-        dense_lr=2e-3,
+        dense_lr=1.5e-3,
     ),
 }
 CONFIGS = {

@@ -7,17 +7,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, pad
 from torch.utils.checkpoint import checkpoint
 
 from recis_core.attention import Path, causal_attention, target_attention
-from recis_core.cross_entropy import linear_cross_entropy
+from recis_core.cross_entropy import (
+    Gradient,
+    fused_gradient,
+    linear_cross_entropy,
+    softmax_gradient,
+)
 from recis_core.objective import Logits
 from recis_core.schema import Column, Feature, Initializer, Table, Truncate
 from recis_core.sequences import Sequences
 from recis_core.task import Task
 from workloads.dense import mlp
 from workloads.lma_files import EVENTS
+
+# What the states are multiplied by before the output: with it Adam's steps of the output matrix
+# move logits so many times further, at rates that the layers bear.
+GAIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,26 +49,25 @@ class Shape:
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)), the latter 4 times as wide inside."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.drop = heads, nn.Dropout(dropout)
         self.norm, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.norm2 = nn.LayerNorm(width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def before(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each [n, heads, head dim]."""
-        q, k, v = self.qkv(self.norm(x)).unflatten(1, (3, self.heads, -1)).unbind(1)
-        return q, k, v
+    def before(self, x: Tensor) -> Tensor:
+        """Queries, keys and values [n, 3, heads, head dim]."""
+        return self.qkv(self.norm(x)).unflatten(1, (3, self.heads, -1))
 
     def after(self, x: Tensor, attended: Tensor) -> Tensor:
         """What follows attention: its projection and the feed-forward part."""
-        x = x + self.out(attended.flatten(1))
-        return x + self.down(gelu(self.up(self.norm2(x))))
+        x = x + self.drop(self.out(attended.flatten(1)))
+        return x + self.drop(self.down(gelu(self.up(self.norm2(x)))))
 
     def forward(self, x: Tensor, sequences: Sequences, path: Path) -> Tensor:
-        return self.after(x, causal_attention(*self.before(x), sequences, path))
+        return self.after(x, causal_attention(self.before(x), sequences, path))
 
 
 class LmaModel(nn.Module):
@@ -77,7 +85,6 @@ class LmaModel(nn.Module):
         self.task = Task(label="label")
         width, heads = shape.width, shape.heads
         self.project = nn.Linear(len(EVENTS) * shape.dim, width)
-        self.project_candidate = nn.Linear((len(EVENTS) - 1) * shape.dim, width)
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, width, bias=False)
@@ -85,25 +92,32 @@ class LmaModel(nn.Module):
             nn.Linear(width, width, bias=False),
             nn.Linear(width, width, bias=False),
         )
-        self.mlp = mlp(2 * width, shape.hidden)
+        nn.init.eye_(self.value.weight)
+        self.mlp = mlp(3 * width, shape.hidden)
         self.output = nn.Linear(width, shape.items, bias=False) if shape.items else None
         if self.output is not None:
-            nn.init.normal_(self.output.weight, 0.0, 0.02)
+            nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
+        self.gradient: Gradient = softmax_gradient
         self.next_loss: Tensor | None = None
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor | Logits:
         sequences = Sequences.of(inputs["item.offsets"])
+        for name in EVENTS:
+            if len(inputs[name]) != sequences.total:
+                own = len(inputs[name])
+                raise ValueError(f"{name!r} has {own} events, 'item' {sequences.total}")
         events = torch.cat([inputs[name] for name in EVENTS], 1)
-        if len(events) != sequences.total:
-            raise ValueError(f"{len(events)} events of {sequences.total} items")
         x = self.encode(self.project(events), sequences)
         candidate = torch.cat([inputs[f"candidate_{name}"] for name in EVENTS[:-1]], 1)
-        logits = self.click(self.project_candidate(candidate), x, sequences)
+        # The same projection as the events', so that equal ids look alike; it has no age.
+        candidate = self.project(pad(candidate, (0, self.shape.dim)))
+        logits = self.click(candidate, x, sequences)
         if self.output is None or not self.training:
             return logits
         at, following = sequences.last(self.shape.positions)
         target = inputs["item.ids"].index_select(0, following)
-        loss = linear_cross_entropy(x.index_select(0, at), self.output.weight, target)
+        states = GAIN * x.index_select(0, at)
+        loss = linear_cross_entropy(states, self.output.weight, target, gradient=self.gradient)
         self.next_loss = loss.detach()
         return Logits(logits, loss * self.shape.weight)
 
@@ -111,7 +125,7 @@ class LmaModel(nn.Module):
         """Events [n, width] through every layer."""
         for layer in self.layers:
             if self.checkpointed and self.training:
-                x = checkpoint(layer, x, sequences, self.path, use_reentrant=False)
+                x = checkpoint(layer, x, sequences, self.path, use_reentrant=True)
             else:
                 x = layer(x, sequences, self.path)
         return self.norm(x)
@@ -122,7 +136,8 @@ class LmaModel(nn.Module):
         query = self.query(candidate).unflatten(1, (heads, -1))
         key, value = (w.weight.unflatten(0, (heads, -1)) for w in (self.key, self.value))
         attended = target_attention(query, x, key, value, sequences)
-        return self.mlp(torch.cat([candidate, attended.to(candidate.dtype)], 1)).squeeze(1)
+        attended = attended.to(candidate.dtype)
+        return self.mlp(torch.cat([candidate, attended, candidate * attended], 1)).squeeze(1)
 
     def compile_parts(self, compiler: Callable[..., Callable]) -> None:
         """Compile what lies between the attention calls, for any number of events.
@@ -132,6 +147,7 @@ class LmaModel(nn.Module):
         for layer in self.layers:
             layer.before = compiler(layer.before, dynamic=True)
             layer.after = compiler(layer.after, dynamic=True)
+        self.gradient = compiler(fused_gradient, dynamic=True)
 
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:

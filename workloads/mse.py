@@ -249,6 +249,10 @@ class Mse:
         config = self.config(size)
         if config.batch_size > 1024:
             return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
+        if size == "small":
+            return Defaults(
+                config.batch_size, 1, rule="adam", lr=5e-4, dense_lr=4e-3, schedule="linear"
+            )
         return Defaults(config.batch_size, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
 
     def demands(self, size: str) -> dict[str, Demand]:

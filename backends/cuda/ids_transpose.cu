@@ -33,8 +33,13 @@ struct Carry {
     }
 };
 
+// Where ids repeat much, a few of them usually repeat thousands of times, and whichever block gets
+// such a bucket works alone: a radix sort takes as long whatever the ids are.
+constexpr int64_t REPEATS = 4;
+
 bool groups(const Arg* a) {
-    return grouping::possible(a[0].n0, a[3].i) && a[1].n0 - 1 < int64_t(1) << 31;
+    return grouping::possible(a[0].n0, a[3].i) && a[1].n0 - 1 < int64_t(1) << 31 &&
+           (a[0].n0 <= grouping::CAP || a[0].n0 < REPEATS * a[3].i);
 }
 
 int64_t group_scratch(const Arg* a) {

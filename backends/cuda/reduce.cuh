@@ -1,11 +1,14 @@
 // Row optimizers that take the gradients of pooled leaves where they lie and sum them on the way: the
 // gradient of a row is only ever in registers.
 //
-// Lanes of a row ask for its slots, then sum its gradients while those are on their way. Sums are in
-// the order of segment.cuh, rows with many gradients cut as there.
+// What counts is how many rows are under way: slots are asked for after the sum and only two gradients
+// at once, which is what 48 registers hold. Sums are in the order of segment.cuh, rows with many
+// gradients cut as there.
 #pragma once
 #include "segment.cuh"
 #include "update.cuh"
+
+constexpr int BLOCKS = 5;  // a multiprocessor
 
 using Gradient = float;  // leaves of 16 bits are widened first: the engine's are float32
 
@@ -65,9 +68,9 @@ __device__ __forceinline__ Sum<N> gradient(const Segments<Gradient, I>& s, const
 }
 
 template <int N, int AHEAD, typename I, typename Rule>
-__global__ void __launch_bounds__(THREADS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
-                                                       Chunks chunks, int64_t longest, int width_bits,
-                                                       int group_bits) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
+                                                               Chunks chunks, int64_t longest, int width_bits,
+                                                               int group_bits) {
     Group group(width_bits, group_bits);
     int64_t i = group.row;
     if (i >= s.count) return;
@@ -98,10 +101,10 @@ __global__ void __launch_bounds__(THREADS) reduce_rows(Segments<Gradient, I> s, 
     }
     for (int64_t first = 0; first < s.dim; first += across, column += across) {
         bool mine = column < s.dim;
-        Slots<N, Rule> slots(t, base, mine ? column : 0);
         // Of a row that one turn of the lanes covers, the sum is at hand from the squares.
         if (!ROWWISE<Rule> || s.dim > across) g = gradient<N, AHEAD>(s, group, begin, end, column);
         if (!mine || group.part) continue;
+        Slots<N, Rule> slots(t, base, column);
         slots.change(rule, g.at, rate);
         slots.store(t, base, column);
     }
@@ -155,9 +158,9 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         constexpr int N = decltype(elements)::value;
         int width = log2_up((s.dim + N - 1) / N, 5);
         int parts = log2_up(s.total / s.count / 4, 5 - width);
-        // As segment.cuh cuts and orders, so that a sum has the same bits as by segment_sum_grad.
-        int64_t longest = s.total < (width >= 2 ? 8 : 3) * s.count ? MEDIUM : LONG;
-        reduce_rows<N, 4><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
+        // Lanes that take a row's gradients one after the other would be waited for.
+        int64_t longest = parts ? LONG : MEDIUM;
+        reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
             s, t, rule, chunks, longest, width, width + parts);
         int bytes = (THREADS >> width) * ((N << width) + 1) * 4;
         if (may_cut) reduce_long<N><<<264, THREADS, bytes, stream>>>(s, t, rule, chunks, 1 << width);

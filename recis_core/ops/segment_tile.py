@@ -69,6 +69,7 @@ def _(values, index, offsets, weights, length):
         written=out,
         requested=kept * row + streams + out,
         flops=0 if weights is None else kept * values.shape[1],
+        recis=len(index) * row + nbytes(index, offsets) + out,
     )
 
 

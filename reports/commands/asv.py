@@ -28,7 +28,12 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda. Default: the GPU where there is one.")
     ] = None,
-    budget: Annotated[float, typer.Option(help="Seconds of samples per measurement.")] = 1.0,
+    budget: Annotated[
+        float, typer.Option(help="Seconds of samples per measurement and round.")
+    ] = 0.3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often all of it, so that what drifts is averaged.")
+    ] = 3,
     dirty: Annotated[
         bool, typer.Option("--dirty", help="Measure although files differ from the commit.")
     ] = False,
@@ -37,9 +42,9 @@ def run(
 
     The records are kept: interrupted, the same command goes on.
     """
-    from roofline.allocator import keep_freed_memory
-
+    from recis_core.allocator import keep_freed_memory
     from reports import roofline_run as runs
+    from reports.console import say
     from reports.failure import Failure
     from reports.roofline import Place
     from roofline.asv.results import Commit, git
@@ -51,12 +56,15 @@ def run(
     keep_freed_memory()
     where = device or device_here()
     place = Place.of(where)
-    out = ROOT / ".asv" / "records" / f"{commit.hash[:12]}-{place.file.name}"
-    scene = runs.Scene(where, place, out, again=False, json=False)
     names = backend.split(",") if backend else runs.present(where)
-    roofs = runs.roofs_of(scene)
-    wrong = runs.ops_of(scene, roofs, runs.Asked(names, tuple(op or ()), None, budget, False))
-    _exported([out], commit.hash, ROOT)
+    asked = runs.Asked(names, tuple(op or ()), None, budget, False)
+    folder, wrong, files = ROOT / ".asv" / "records" / commit.hash[:12], 0, []
+    for number in range(1, rounds + 1):
+        files.append(folder / f"round-{number}" / place.file.name)
+        say(f"round {number} of {rounds} at {commit.hash[:8]}")
+        scene = runs.Scene(where, place, files[-1], again=False, json=False)
+        wrong = runs.ops_of(scene, runs.roofs_of(scene), asked) or wrong
+    _exported(files, commit.hash, ROOT)
     return wrong
 
 

@@ -24,7 +24,7 @@ def compare(
     steps: Annotated[int, typer.Option(min=1, help="Steps of a turn.")] = 5,
     warm: Annotated[
         int, typer.Option(min=1, help="First steps, untimed: their losses must agree.")
-    ] = 5,
+    ] = 8,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     json: Annotated[bool, typer.Option("--json", help="The record on stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Append the record to this file.")] = None,
@@ -34,8 +34,8 @@ def compare(
     Ratios are of times, with a confidence interval by bootstrap over the rounds.
     """
     import torch
-    from roofline.allocator import keep_freed_memory
 
+    from recis_core.allocator import keep_freed_memory
     from reports import compare_run
     from reports.choice import kernels_of, set_threads, size_of, workload_of
     from reports.data import written

@@ -41,8 +41,7 @@ def roofline(
 
     Finished records are in the file at once: interrupted with Ctrl-C, the same command goes on.
     """
-    from roofline.allocator import keep_freed_memory
-
+    from recis_core.allocator import keep_freed_memory
     from reports import roofline_run as runs
     from reports.choice import set_threads
     from reports.failure import Misuse

@@ -29,6 +29,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None,
     dense_lr: Annotated[float | None, typer.Option(help="AdamW's, of the dense part.")] = None,
     accumulate: Annotated[int | None, typer.Option(min=1, help="Batches a step takes.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the rates: constant, or linear to nothing at the end.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the dense part: float32 or bfloat16.")
@@ -41,6 +44,17 @@ def train(
     save_every: Annotated[int | None, typer.Option(min=1, help="Steps; default: epochs.")] = None,
     evaluate_every: Annotated[int | None, typer.Option(min=1)] = None,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 3,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many evaluations without a better one.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="auc, grouped_auc or log_loss, for it.")] = "auc",
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="Batches prepared ahead; default: 1 on a GPU, else 0.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="Folder for a torch.profiler trace of a few steps.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for its scalars.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save.")] = False,
     no_plan: Annotated[
         bool, typer.Option("--no-plan", help="Begin even if memory will not do (recis plan).")
@@ -49,8 +63,10 @@ def train(
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
     """Train a workload, its data written first if missing; Ctrl-C saves, --resume goes on."""
+    from recis_core.early_stop import METRICS
     from recis_core.settings import Settings
     from reports import choice
+    from reports.failure import Misuse
     from reports.plan import require_memory
     from reports.training import Wishes, carry_out
 
@@ -62,10 +78,12 @@ def train(
     given = dict(
         data=None if data is None else str(data), batch_size=batch_size, epochs=epochs, steps=steps,
         rule=rule, lr=lr, dense_lr=dense_lr, accumulation=accumulate, clip=clip, seed=seed,
-        precision=precision, compile=compile,
+        precision=precision, compile=compile, schedule=schedule,
     )  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     run = resumed(folder, given) if resume else begun(kind, size, given)
+    if metric not in METRICS:
+        raise Misuse(f"no metric {metric!r}; there are {', '.join(METRICS)}")
     settings = Settings(
         steps=run.steps,
         accumulation=run.accumulation,
@@ -75,27 +93,33 @@ def train(
         save_every=save_every,
         keep=keep,
         seed=run.seed,
+        patience=patience,
+        metric=metric,
+        overlap=overlap,
         precision=run.precision,
         compile=run.compile,
     )
     if not no_plan:
         require_memory(run, kernels.device)
-    carry_out(run, kernels, settings, folder, Wishes(resume, not no_trace, json, format))
+    wishes = Wishes(resume, not no_trace, json, format, profile, tensorboard)
+    carry_out(run, kernels, settings, folder, wishes)
 
 
 def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     """A new run: what the user gave, else the workload's default."""
     from reports.failure import Misuse
-    from reports.run import PRECISIONS, RULES, Run
+    from reports.run import PRECISIONS, RULES, SCHEDULES, Run
 
     defaults = kind.defaults(size)
-    names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay")
+    names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay", "schedule")
     chosen: dict[str, Any] = {name: getattr(defaults, name) for name in names}
     chosen |= {"data": str(Path("data") / f"{kind.name}-{size}"), "seed": 0} | given
     if chosen["rule"] not in RULES:
         raise Misuse(f"no rule {chosen['rule']!r}; there are {', '.join(RULES)}")
     if chosen.get("precision", PRECISIONS[0]) not in PRECISIONS:
         raise Misuse(f"no precision {chosen['precision']!r}; there are {', '.join(PRECISIONS)}")
+    if chosen["schedule"] not in SCHEDULES:
+        raise Misuse(f"no schedule {chosen['schedule']!r}; there are {', '.join(SCHEDULES)}")
     return Run(workload=kind.name, size=size, **chosen)
 
 

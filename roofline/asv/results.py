@@ -12,7 +12,7 @@ import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def machine_of(record: Record) -> str:
 
 def export(records: Iterable[Record], commit: Commit, folder: Path) -> tuple[dict[str, int], int]:
     """Write `records` as results of `commit` below `folder`; points by machine, and records that
-    are of no declared bench case. What a file of the same commit already holds is kept."""
+    are of no declared bench case. Several records of a point are rounds of one measurement: their
+    samples are pooled. What a file of the same commit holds of other points is kept."""
     declared = suites()
     known = {(s.op, case, name): s for s in declared for case, name in s.points}
     machines: dict[str, list[Record]] = {}
@@ -90,8 +91,8 @@ def result_file(
     machine: str,
     before: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of one file: records of one machine at one commit; the newest of a point wins."""
-    by: dict[tuple[str, str, str], Record] = {(r.op, r.case, r.asked): r for r in records}
+    """The content of one file: records of one machine at one commit."""
+    by = pooled(records)
     results = dict(before.get("results", {}))
     for suite in declared:
         points = [by.get((suite.op, case, name)) for case, name in suite.points]
@@ -111,6 +112,19 @@ def result_file(
         "durations": {},
         "version": VERSION,
     }
+
+
+def pooled(records: Sequence[Record]) -> dict[tuple[str, str, str], Record]:
+    """One record a point: with the samples of all its rounds, or the first that has no time."""
+    rounds: dict[tuple[str, str, str], list[Record]] = {}
+    for r in records:
+        rounds.setdefault((r.op, r.case, r.asked), []).append(r)
+    found = {}
+    for point, each in rounds.items():
+        bad = next((r for r in each if r.median is None), None)
+        samples = tuple(t for r in each for t in r.samples)
+        found[point] = bad or replace(each[-1], samples=samples, median=statistics.median(samples))
+    return found
 
 
 def row(suite: Suite, records: Sequence[Record | None], before: Sequence[Any] | None) -> list[Any]:

@@ -91,7 +91,7 @@ def benchmark(suite: Suite) -> type:
 
 @lru_cache(1)
 def _setting() -> Any:
-    from roofline.allocator import keep_freed_memory
+    from recis_core.allocator import keep_freed_memory
     from roofline.device import measure_roofs
     from roofline.measure import Setting
     from roofline.timer import Timer

@@ -61,7 +61,8 @@ class Rows(Protocol):
 class Baseline(Protocol):
     """A way to train; `absent` says why it cannot here, None if it can."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def absent(self, terms: Terms) -> str | None: ...
 

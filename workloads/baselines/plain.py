@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from workloads.baselines.definition import Contender, Rows, Terms
 from workloads.baselines.numbered import numbered
 from workloads.baselines.plain_torch import PlainTrainer
-from workloads.mse import Mse
+from workloads.mse import Mse, fields
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,20 @@ class Plain:
     def contender(self, terms: Terms, rows: Rows) -> Contender:
         config = terms.workload.config(terms.size)
         trainer_rows: dict[str, torch.Tensor] = {}
-        ids = [field.column.name for field in _fields(config)]
+        ids = [field.column.name for field in fields(config)]
         made = numbered(terms.data, terms.scratch / "plain", ids, terms.batch, terms.steps)
-        for field in _fields(config):
+        for field in fields(config):
             name = field.column.name
             trainer_rows[name] = rows(name, made.ids[name], field.dim)
         trainer = PlainTrainer(config, made.folder, terms.batch, terms.lr, terms.dense_lr)
         with torch.no_grad():
             for name, first in trainer_rows.items():
-                trainer.model.tables[name].weight[: len(first)] = first
+                table: Any = trainer.model.tables[name]
+                table.weight[: len(first)] = first
         if self.compiled:
-            trainer.model.dense = torch.compile(trainer.model.dense)  # pyright: ignore
+            dense: Any = torch.compile(trainer.model.dense)
+            trainer.model.dense = dense
         return trainer
-
-
-def _fields(config: object):
-    from workloads.mse import fields
-
-    return fields(config)  # type: ignore[arg-type]
 
 
 baselines = (Plain("plain", compiled=False), Plain("compile", compiled=True))

@@ -1,0 +1,156 @@
+"""Comparing contenders: equal losses first, ratios of turns with an interval, absent ones said."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import backends
+from backends.boundary import Bound
+from recis_core.kernels import Kernels, every_op, find_op
+from reports import choice, compare, records
+from reports.compare import Turns, interleaved, judge, ratio_of, ratios, warmed
+from roofline.kinds import Comparison
+from tests.small_mse import recis, shrink
+from workloads.baselines import definition, numbered
+
+CPU = torch.device("cpu")
+
+
+def counting(losses, seconds=0.0):
+    """A step that gives the losses in turn and takes its time."""
+    source = iter(losses)
+
+    def step():
+        time.sleep(seconds)
+        return next(source)
+
+    return step
+
+
+def test_losses_are_compared_before_anything_is_timed():
+    steps = {"a": counting([0.7, 0.6]), "b": counting([0.7, 0.6]), "c": counting([0.7, 0.61])}
+    found = warmed(steps, 2)
+    assert [t.agrees for t in found.values()] == [True, True, False]
+    assert "losses of c beside a" in found["c"].reason
+    assert ratios(list(found.values())) == []
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_no_agreement(bad):
+    found = warmed({"a": counting([bad]), "b": counting([bad])}, 1)
+    assert not found["a"].agrees
+
+
+def test_losses_that_part_later_cost_the_ratio():
+    same = [0.7, 0.6, 0.5, 0.4]
+    steps = {"a": counting(same), "b": counting([*same[:3], 0.3])}
+    found = warmed(steps, 1)
+    interleaved(steps, found, 3, 1, CPU)
+    judge(found)
+    assert not found["b"].agrees
+    assert ratios(list(found.values())) == []
+    assert compare.facts(found["b"], "backend", 9, {})["rows_per_s"] is None
+
+
+def test_turns_alternate_and_each_begins_in_its_turn():
+    order = []
+    steps = {name: lambda name=name: order.append(name) or 0.5 for name in "ab"}
+    interleaved(steps, {name: Turns(name) for name in "ab"}, 2, 2, CPU)
+    assert "".join(order) == "aabbbbaa"
+
+
+def test_a_ratio_is_of_paired_turns_with_an_interval_that_holds_it():
+    rng = np.random.default_rng(0)
+    machine = np.exp(rng.normal(0, 0.5, 12))  # both turns of a round meet the same machine
+    one = Turns("one", seconds=list(machine * 2 * np.exp(rng.normal(0, 0.02, 12))))
+    other = Turns("other", seconds=list(machine))
+    found = ratio_of(one, other)
+    assert found.low < found.ratio < found.high
+    assert found.low < 2 < found.high
+    assert found.high / found.low < 1.06
+    assert ratio_of(other, one).ratio == pytest.approx(1 / found.ratio)
+    again = ratio_of(other, Turns("same", seconds=list(machine)))
+    assert (again.ratio, again.low, again.high) == (1, 1, 1)
+
+
+def test_numbered_ids_are_the_same_ids(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    ids = pa.array([7, -3, 7, 2**62, 5, 6, 8], pa.int64())
+    lists = pa.array([[1], [], [1, -9], [4], [], [4], [2]], pa.list_(pa.int64()))
+    (tmp_path / "train").mkdir()
+    for at in (0, 3):
+        size = 3 if at == 0 else 4
+        table = pa.table({"id": ids.slice(at, size), "bag": lists.slice(at, size)})
+        parquet.write_table(table, tmp_path / "train" / f"part-{at}.parquet")
+    made = numbered.numbered(tmp_path, tmp_path / "new", ["id", "bag"], 2, 3)
+    table = parquet.read_table(tmp_path / "new" / "train")
+    assert [int(made.ids["id"][i]) for i in table["id"].to_pylist()] == ids.to_pylist()[:6]
+    back = [[int(made.ids["bag"][i]) for i in row] for row in table["bag"].to_pylist()]
+    assert back == lists.to_pylist()[:6]
+    with pytest.raises(ValueError, match="3 whole batches"):
+        list(numbered.first_batches(tmp_path / "train", 2, 4))
+
+
+def test_baselines_say_why_they_are_absent():
+    there = definition.known()
+    assert {"plain", "compile", "fbgemm", "torchrec", "dynamicemb"} <= set(there)
+    lacking = definition.Missing("x", "no_such_package")
+    assert lacking.absent(None) == "package no_such_package is not installed"
+    assert "no plug-in" in str(definition.Missing("x", "json").absent(None))
+
+
+def words(folder, backend, *more):
+    return ("compare", "mse", "--data", folder / "data", "--out", folder / "c.jsonl",
+            "--backend", backend, "--batch-size", 100, "--rounds", 2, "--steps", 1,
+            "--warm", 3, *more)  # fmt: skip
+
+
+def test_the_command_compares_backends_and_plain_pytorch(tmp_path, monkeypatch, capsys):
+    shrink(monkeypatch)
+    assert recis(*words(tmp_path, "torch,reference", "--baseline", "plain,fbgemm")) == 0
+    [r] = records.read(tmp_path / "c.jsonl", Comparison)
+    status = {c["name"]: c["status"] for c in r.contenders}
+    assert status == {"torch": "ok", "reference": "ok", "plain": "ok", "fbgemm": "skipped"}
+    by_name = {c["name"]: c for c in r.contenders}
+    assert len(by_name["plain"]["losses"]) == 3 + 2
+    assert by_name["plain"]["what"] == "baseline"
+    assert {ratio["name"] for ratio in r.ratios} == {"reference", "plain"}
+    assert all(ratio["over"] == "torch" for ratio in r.ratios)
+    assert {s["stage"] for s in by_name["torch"]["stages"]} >= {"read", "forward", "update"}
+    said = capsys.readouterr().err
+    assert "fbgemm_gpu is not installed" in said
+    assert "where a step's time goes" in said
+
+
+def test_a_wrong_backend_gets_no_ratio(tmp_path, monkeypatch, capsys):
+    """Its optimizer takes a slightly larger step: each of its ops looks plausible alone."""
+    shrink(monkeypatch)
+    right = backends.load("torch")
+
+    def hasty(blocks, rows, grad, scale, rate, lr, *rest):
+        right.rows_adam(blocks, rows, grad, scale, rate, lr * 1.5, *rest)
+
+    bound = {op.name: getattr(right, op.name) for op in every_op()}
+    bound["rows_adam"] = Bound.of(find_op("rows_adam"), hasty, "hasty", "cpu")
+    wrong = Kernels("hasty", bound, {**right.origins, "rows_adam": "hasty"})
+    monkeypatch.setattr(choice, "kernels_of", lambda name, device: {"t": right, "h": wrong}[name])
+    assert recis(*words(tmp_path, "t,h", "--warm", 8)) == 1
+    [r] = records.read(tmp_path / "c.jsonl", Comparison)
+    assert not r.agreed
+    assert r.ratios == []
+    hasty_facts = next(c for c in r.contenders if c["name"] == "hasty")
+    assert hasty_facts["status"] == "wrong"
+    assert hasty_facts["rows_per_s"] is None
+    assert "hasty gets no time: losses of hasty beside torch" in capsys.readouterr().err
+
+
+def test_an_unknown_baseline_is_misuse(tmp_path, capsys):
+    assert recis(*words(tmp_path, "torch", "--baseline", "nobody")) == 2
+    assert "no baseline 'nobody'" in capsys.readouterr().err
