@@ -43,7 +43,8 @@ def causal_attention(qkv: Tensor, sequences: Sequences, path: Path = "auto") -> 
         if form == "rounded":
             out: Any = _Rounded.apply(qkv, sequences)
             return out
-        return FORMS[form](*qkv.unbind(1), sequences)
+        q, k, v = qkv.unbind(1)
+        return FORMS[form](q, k, v, sequences)
 
 
 def chosen(qkv: Tensor, sequences: Sequences) -> Path:
@@ -65,8 +66,8 @@ def _each(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[sequences, length, heads, head dim], all of one length."""
-    own = (x.transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(*own, is_causal=True).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
 def rounded(length: int) -> int:
@@ -128,13 +129,13 @@ def _jagged(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:
     if len(filled) < len(sequences):
         keep = torch.tensor([True, *(length > 0 for length in sequences.lengths)])
         offsets = offsets[keep.to(offsets.device)]
-    own = [
+    q, k, v = (
         torch.nested.nested_tensor_from_jagged(
             x, offsets, min_seqlen=min(filled), max_seqlen=max(filled)
         ).transpose(1, 2)
         for x in (q, k, v)
-    ]
-    return scaled_dot_product_attention(*own, is_causal=True).transpose(1, 2).values()
+    )
+    return scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).values()
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:

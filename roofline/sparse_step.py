@@ -20,7 +20,7 @@ from recis_core.kernels import Kernels
 from recis_core.mixing import GOLDEN
 from recis_core.optim import AdamW, update, update_by_leaves
 from recis_core.packing import Packed, Run, Stretch, runs_of
-from recis_core.routing import Local, route
+from recis_core.routing import Asking, Local, routes
 from recis_core.schema import Feature, Table
 from recis_core.table import Group
 
@@ -78,7 +78,8 @@ class Part:
         """Partition to update of batch `number`; `clock` is told what has been done."""
         kernels, group, exchange = self.kernels, self.group, Local()
         batch = self.packed[number % len(self.packed)]
-        way = route(kernels, exchange, batch.ids, batch.splits, self.columns, group.salts)
+        asking = Asking(batch.ids, batch.splits, self.columns, group.salts)
+        (way,) = routes(kernels, exchange, [asking])
         clock("partition")
         found = group.find(way.tables, way.ids)
         group.reserve(found, way.tables)
@@ -104,7 +105,8 @@ def packed(runs: tuple[Run, ...], size: Size, make: Callable[..., Tensor]) -> Pa
     for run in runs:
         each = size.rows * len(run.features)
         offsets = make(torch.arange(0, each * size.mean + 1, size.mean, dtype=torch.int32))
-        stretches.append(Stretch(at, at + each * size.mean, offsets, None))
+        sizes = (size.rows * size.mean,) * len(run.features)
+        stretches.append(Stretch(at, at + each * size.mean, offsets, None, sizes))
         at += each * size.mean
     splits = make(torch.arange(0, at + 1, size.rows * size.mean, dtype=torch.int32))
     return Packed(zipf(at, size, splits.device) * SPREAD, splits, tuple(stretches), size.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,8 @@ class LmaModel(nn.Module):
 
         Attention stays outside: it is a library's kernel already, and its calls depend on lengths.
         """
-        for layer in self.layers:
+        layers: Any = self.layers
+        for layer in layers:
             layer.before = compiler(layer.before, dynamic=True)
             layer.after = compiler(layer.after, dynamic=True)
         self.gradient = compiler(fused_gradient, dynamic=True)

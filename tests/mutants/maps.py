@@ -159,7 +159,8 @@ class SharesOne(id_map):
 
     def insert(self, tables, ids):
         rows, fresh = super().insert(tables, ids)
-        rows[len(rows) // 2] = rows[0]
+        if len(rows) > 1:
+            rows[len(rows) // 2] = rows[0]
         return rows, fresh
 
 
