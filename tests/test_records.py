@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from reports import records, repeat, sheet
+import backends
+from reports import gpu_run, records, repeat, sheet
+from roofline.anchors import Anchor
 from roofline.record import SCHEMA, Record, versions
 
 
