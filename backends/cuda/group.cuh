@@ -3,8 +3,9 @@
 //
 // `sort_tiles` orders a tile by bucket within the tile's own stretch and says where runs start;
 // `sort_buckets` gathers a bucket's runs, tile after tile, so that order stays stable, and counts
-// them out. A library radix sort makes three passes over keys and payloads for 20-bit keys; here four
-// bytes a value (low bits of the key, position in the tile) are written once and read once.
+// them out; a bucket larger than CAP, as hot keys make, it leaves to group_large.cuh. A library radix
+// sort makes three passes over keys and payloads for 20-bit keys; here four bytes a value (low bits of
+// the key, position in the tile) are written once and read once.
 #pragma once
 #include "arg.cuh"
 #include "block_scan.cuh"
@@ -13,27 +14,48 @@
 namespace grouping {
 constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
 constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
-constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK;
+constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK, PIECE = CAP / 2;
 
 inline bool possible(int64_t n, int64_t distinct) {
     return n > 0 && n < int64_t(1) << 31 && distinct <= int64_t(MOST_BUCKETS) * KEYS;
 }
 
+// A bucket of more than CAP values, cut into `pieces` of `group` tiles each, of PIECE values on average.
+struct Large {
+    int bucket, first, pieces, group;  // first: the first piece's number among all
+    uint32_t base;                     // place of the bucket's first value
+    int done;                          // pieces counted
+};
+
 struct Work {
     uint32_t* elements;  // [n] low bits of the key, above them the position in the tile
     uint16_t* offsets;   // [tiles][buckets + 1]
     Progress* progress;  // [buckets]
+    Large* large;        // [n / CAP]
+    int32_t* owners;     // [pieces] which of `large` a piece is of
+    uint32_t* counts;    // [pieces][KEYS] values of a key, then those in the pieces before
+    int* taken;          // pieces and large buckets so far
     int64_t n, distinct, bytes;
-    int tiles, buckets;
+    int tiles, buckets, pieces;  // pieces: the most there can be
 
     Work(void* scratch, int64_t n, int64_t distinct)
-        : n(n), distinct(distinct), tiles(int(ceil_div(n, SPAN))), buckets(int(ceil_div(distinct, KEYS))) {
+        : n(n), distinct(distinct), tiles(int(ceil_div(n, SPAN))), buckets(int(ceil_div(distinct, KEYS))),
+          pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
         char* at = static_cast<char*>(scratch);
         auto take = [&](int64_t size) { char* p = at; at += (size + 255) / 256 * 256; return p; };
         elements = reinterpret_cast<uint32_t*>(take(n * 4));
         offsets = reinterpret_cast<uint16_t*>(take(int64_t(tiles) * (buckets + 1) * 2));
         progress = reinterpret_cast<Progress*>(take(int64_t(buckets) * 8));
+        large = reinterpret_cast<Large*>(take(n / CAP * sizeof(Large)));
+        owners = reinterpret_cast<int32_t*>(take(int64_t(pieces) * 4));
+        counts = reinterpret_cast<uint32_t*>(take(int64_t(pieces) * KEYS * 4));
+        taken = reinterpret_cast<int*>(take(8));
         bytes = at - static_cast<char*>(scratch);
+    }
+
+    // Where the bucket's run starts in the tile's stretch; after it, where it ends.
+    __device__ const uint16_t* run(int tile, int bucket) const {
+        return offsets + int64_t(tile) * (buckets + 1) + bucket;
     }
 };
 
@@ -74,6 +96,7 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Si
     int buckets = work.buckets, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     for (int b = blockIdx.x * BLOCK + threadIdx.x; b < buckets; b += work.tiles * BLOCK) work.progress[b] = 0;
+    if (blockIdx.x == 0 && threadIdx.x < 2) work.taken[threadIdx.x] = 0;
     uint32_t key[ROUNDS], rank[ROUNDS];
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r) {
@@ -117,33 +140,29 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Si
     }
 }
 
-// `out(place, i)`: value i comes at `place`. A bucket larger than CAP is taken CAP values at a time,
-// once to count and once to place.
-template <typename Out>
-__global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* starts, Out out) {
-    __shared__ uint32_t places[CAP], cursors[KEYS];
-    __shared__ uint16_t counters[WARPS][KEYS], chunk_counts[KEYS];
-    int bucket = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int each = (work.tiles + BLOCK - 1) / BLOCK;
-    int from = min(int(threadIdx.x) * each, work.tiles), to = min(from + each, work.tiles);
-    auto run = [&](int tile) { return work.offsets + int64_t(tile) * (work.buckets + 1) + bucket; };
-    uint32_t mine = 0, count;
-    for (int tile = from; tile < to; ++tile) mine += uint32_t(__ldg(run(tile) + 1)) - __ldg(run(tile));
-    uint32_t first = block_scan<BLOCK>(mine, &count);
-    for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] = 0;
-    uint32_t base = look_back(work.progress, bucket, count);
-
+// Up to CAP values of a bucket, ranked by key within a warp.
+struct Chunk {
+    struct Memory {
+        uint32_t places[CAP];
+        uint16_t counters[WARPS][KEYS];  // of a warp's values; then of those in the warps before
+        uint16_t counts[KEYS];
+    };
     uint32_t ranked[CAP_ROUNDS], value[CAP_ROUNDS];  // rank in the warp above the key's low bits
-    uint32_t share = 0, size = 0;  // of a warp and of the chunk
-    auto rank_chunk = [&](uint32_t begin) {
-        size = min(count - begin, uint32_t(CAP));
+    uint32_t share;                                  // of a warp
+
+    // Values [begin, begin + CAP) of the `count` in the runs of all threads' tiles; this thread has
+    // tiles [from, to), and its first value is number `first`. Ends in a barrier.
+    __device__ __forceinline__ void rank(const Work& work, Memory& memory, int bucket, int from, int to,
+                                         uint32_t first, uint32_t begin, uint32_t count) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        uint32_t size = min(count - begin, uint32_t(CAP)), at = first;
         share = (size + BLOCK - 1) / BLOCK * 32;
-        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
-        uint32_t at = first;
+        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK)
+            reinterpret_cast<uint32_t*>(memory.counters)[c] = 0;
         for (int tile = from; tile < to && at < begin + size; ++tile) {
-            uint32_t start = __ldg(run(tile)), end = __ldg(run(tile) + 1);
+            uint32_t start = __ldg(work.run(tile, bucket)), end = __ldg(work.run(tile, bucket) + 1);
             for (uint32_t k = start; k < end; ++k, ++at)
-                if (at >= begin && at < begin + size) places[at - begin] = uint32_t(tile) * SPAN + k;
+                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * SPAN + k;
         }
         __syncthreads();
 #pragma unroll
@@ -151,83 +170,91 @@ __global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* sta
             uint32_t e = warp * share + r * 32 + lane;
             ranked[r] = ~0u;
             if (r * 32 < share && e < size) {
-                uint32_t place = places[e], element = __ldg(work.elements + place);
+                uint32_t place = memory.places[e], element = __ldg(work.elements + place);
                 ranked[r] = element & (KEYS - 1);
                 value[r] = place / SPAN * SPAN + (element >> KEY_BITS);
             }
         }
 #pragma unroll
         for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share) ranked[r] |= rank_of<false>(int(ranked[r]), counters[warp], nullptr) << KEY_BITS;
+            if (r * 32 < share)
+                ranked[r] |= rank_of<false>(int(ranked[r]), memory.counters[warp], nullptr) << KEY_BITS;
         __syncthreads();
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
             uint32_t sum = 0;
             for (int w = 0; w < WARPS; ++w) {
-                uint32_t own = counters[w][k];
-                counters[w][k] = uint16_t(sum);
+                uint32_t own = memory.counters[w][k];
+                memory.counters[w][k] = uint16_t(sum);
                 sum += own;
             }
-            chunk_counts[k] = uint16_t(sum);
+            memory.counts[k] = uint16_t(sum);
         }
         __syncthreads();
-    };
-    auto place_of = [&](int r) {
-        uint32_t low = ranked[r] & (KEYS - 1);
-        return cursors[low] + counters[warp][low] + (ranked[r] >> KEY_BITS);
-    };
-
-    for (uint32_t begin = 0; begin < count; begin += CAP) {
-        rank_chunk(begin);
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
-        __syncthreads();
     }
+
+    // `body(place, i)`: value i comes at `place`; cursors [KEYS] are the first places of the keys.
+    template <typename F>
+    __device__ __forceinline__ void each(const Memory& memory, const uint32_t* cursors, F body) const {
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r) {
+            if (r * 32 >= share || ranked[r] == ~0u) continue;
+            uint32_t low = ranked[r] & (KEYS - 1);
+            body(cursors[low] + memory.counters[threadIdx.x / 32][low] + (ranked[r] >> KEY_BITS), value[r]);
+        }
+    }
+};
+
+// For all threads of the block: enters a bucket of more than CAP values for group_large.cuh.
+__device__ inline void enter_large(const Work& work, int bucket, uint32_t base, uint32_t count) {
+    __shared__ int first, which;
+    // Rounded up, so that there are at most count / PIECE + 1 pieces, as `Work` has room for.
+    int group = int((int64_t(work.tiles) * PIECE + count - 1) / count);
+    int pieces = (work.tiles + group - 1) / group;
+    if (threadIdx.x == 0) {
+        first = atomicAdd(work.taken, pieces);
+        which = atomicAdd(work.taken + 1, 1);
+        work.large[which] = Large{bucket, first, pieces, group, base, 0};
+    }
+    __syncthreads();
+    for (int p = threadIdx.x; p < pieces; p += BLOCK) work.owners[first + p] = which;
+}
+
+// `out(place, i)`: value i comes at `place`.
+template <typename Out>
+__global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* starts, Out out) {
+    __shared__ Chunk::Memory memory;
+    __shared__ uint32_t cursors[KEYS];
+    int bucket = blockIdx.x, each = (work.tiles + BLOCK - 1) / BLOCK;
+    int from = min(int(threadIdx.x) * each, work.tiles), to = min(from + each, work.tiles);
+    uint32_t mine = 0, count;
+    for (int tile = from; tile < to; ++tile)
+        mine += uint32_t(__ldg(work.run(tile, bucket) + 1)) - __ldg(work.run(tile, bucket));
+    uint32_t first = block_scan<BLOCK>(mine, &count);
+    uint32_t base = look_back(work.progress, bucket, count);
+    if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
+    if (count > CAP) {
+        enter_large(work, bucket, base, count);
+        return;
+    }
+    Chunk chunk;
+    chunk.rank(work, memory, bucket, from, to, first, 0, count);
     // Counts of the keys to their first places.
     constexpr int OWN_KEYS = KEYS / BLOCK;
     uint32_t sum = 0, total;
-    for (int k = 0; k < OWN_KEYS; ++k) sum += cursors[threadIdx.x * OWN_KEYS + k];
+    for (int k = 0; k < OWN_KEYS; ++k) sum += memory.counts[threadIdx.x * OWN_KEYS + k];
     uint32_t at = base + block_scan<BLOCK>(sum, &total);
     for (int k = 0; k < OWN_KEYS; ++k) {
-        uint32_t key = threadIdx.x * OWN_KEYS + k, own = cursors[key];
+        uint32_t key = threadIdx.x * OWN_KEYS + k;
         int64_t whole = int64_t(bucket) * KEYS + key;
-        if (whole <= work.distinct) starts[whole] = int32_t(at);
+        if (whole < work.distinct) starts[whole] = int32_t(at);
         cursors[key] = at;
-        at += own;
+        at += memory.counts[key];
     }
-    if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
     __syncthreads();
-    if (count <= CAP) {
-        // Through shared memory, so that stores are consecutive.
-#pragma unroll
-        for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share && ranked[r] != ~0u) places[place_of(r) - base] = value[r];
-        __syncthreads();
+    // Through shared memory, so that stores are consecutive.
+    chunk.each(memory, cursors, [&](uint32_t place, uint32_t i) { memory.places[place - base] = i; });
+    __syncthreads();
 #pragma unroll 4
-        for (uint32_t e = threadIdx.x; e < count; e += BLOCK) out(base + e, places[e]);
-        return;
-    }
-    for (uint32_t begin = 0; begin < count; begin += CAP) {
-        rank_chunk(begin);
-#pragma unroll
-        for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share && ranked[r] != ~0u) out(place_of(r), value[r]);
-        __syncthreads();
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
-    }
-}
-
-struct Nothing {
-    __device__ void operator()(int64_t) const {}
-};
-
-// starts [distinct + 1]; `side` runs in `sides` blocks of BLOCK threads before any `out`.
-template <typename K, typename Out, typename Side>
-void group(const K* keys, const Work& work, int32_t* starts, Out out, Side side, int64_t sides,
-           cudaStream_t stream) {
-    bool masked = work.buckets <= MASKED_BUCKETS;
-    int bytes = WARPS * work.buckets * (masked ? 2 + 4 : 2);
-    auto tiles = masked ? sort_tiles<true, K, Side> : sort_tiles<false, K, Side>;
-    cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
-    sort_buckets<<<work.buckets, BLOCK, 0, stream>>>(work, starts, out);
+    for (uint32_t e = threadIdx.x; e < count; e += BLOCK) out(base + e, memory.places[e]);
 }
 }  // namespace grouping

@@ -1,6 +1,6 @@
 // ids_transpose: stable grouping of the values by distinct id (group.cuh). Past its limits, 2^31 values
 // or 8 M distinct ids, a library radix sort of (inverse, segment) over the bits `distinct` needs.
-#include "group.cuh"
+#include "group_large.cuh"
 #include "transpose.cuh"
 
 // Segment of each value, written while tiles are sorted.

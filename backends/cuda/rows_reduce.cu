@@ -1,6 +1,6 @@
 // rows_reduce: group the values by row, in order (group.cuh), then sum each row's. Past the limits of
 // group.cuh a library radix sort takes its place.
-#include "group.cuh"
+#include "group_large.cuh"
 #include "segment.cuh"
 #include "transpose.cuh"
 
