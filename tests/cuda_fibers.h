@@ -114,6 +114,16 @@ template <typename F> void fibers::run(unsigned grid, unsigned block, F body) {
 }
 
 inline void __syncthreads() { fibers::block_barrier.wait(fibers::size); }
+inline int __syncthreads_count(int own) {
+    static int counts[2], turn = 0;
+    int mine = turn;
+    counts[mine] += own != 0;
+    __syncthreads();
+    int sum = counts[mine];
+    turn = 1 - mine, counts[turn] = 0;
+    __syncthreads();
+    return sum;
+}
 inline void __syncwarp(unsigned = ~0u) { fibers::wait_warp(); }
 inline void __threadfence() {}
 
@@ -137,9 +147,18 @@ inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
     });
 }
 
+// launch.cuh: kernels run one after the other.
+inline void let_next_start() {}
+inline void wait_for_previous() {}
+template <typename... P, typename... A>
+void launch_after(void (*kernel)(P...), unsigned grid, unsigned block, int, cudaStream_t, A... args) {
+    fibers::run(grid, block, [&] { kernel(args...); });
+}
+
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 template <typename T> T min(T a, T b) { return a < b ? a : b; }
+template <typename T> T max(T a, T b) { return a > b ? a : b; }
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T __ldcg(const T* p) { return *p; }
 template <typename T> void __stcg(T* p, T value) { *p = value; }

@@ -37,7 +37,8 @@ def for_fibers(source: str) -> str:
 
 def compiled(folder: Path, name: str, source: str) -> ctypes.CDLL:
     for file in build.headers():
-        (folder / file.name).write_text(for_fibers(file.read_text()))
+        text = file.read_text() if file.name != "launch.cuh" else "#pragma once\n"
+        (folder / file.name).write_text(for_fibers(text))
     (folder / f"{name}.cpp").write_text(source)
     command = [
         build.compiler(), "-O1", "-std=c++17", "--shared", "-Xcompiler=-fPIC,-w",
@@ -85,7 +86,7 @@ def bursts(rng: np.random.Generator, n: int, distinct: int) -> np.ndarray:
         (skewed, 30000, 20480, 1),
         (one_hot, 25000, 5000, 1),
         pytest.param(one_hot, 12000, 1_100_000, 1, marks=pytest.mark.slow),
-        (bursts, 60000, 3000, 3),
+        (bursts, 60000, 3000, 1),
     ],
 )
 def test_groups_come_in_a_stable_order(groups, draw, n, distinct, large):

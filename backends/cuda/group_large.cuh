@@ -26,15 +26,18 @@ __device__ inline void sum_pieces(const Work& work, const Large& large, int32_t*
     uint32_t at = large.base + block_scan<BLOCK>(sum[0] + sum[1] + sum[2] + sum[3], &total);
 #pragma unroll
     for (int k = 0; k < OWN_KEYS; ++k) {
-        int64_t whole = int64_t(large.bucket) * KEYS + threadIdx.x * OWN_KEYS + k;
-        if (whole < work.distinct) starts[whole] = int32_t(at);
+        int key = threadIdx.x * OWN_KEYS + k;
+        int64_t whole = (int64_t(large.bucket) << work.bits) + key;
+        if (key < work.keys() && whole < work.distinct) starts[whole] = int32_t(at);
         at += sum[k];
     }
 }
 
-static __global__ void __launch_bounds__(BLOCK) count_large(Work work, int32_t* starts) {
+template <typename E> __global__ void __launch_bounds__(BLOCK) count_large(Work work, int32_t* starts) {
     __shared__ uint32_t counts[KEYS];
     __shared__ bool last;
+    wait_for_previous();
+    let_next_start();
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int piece = blockIdx.x; piece < work.taken[0]; piece += gridDim.x) {
         Large& large = work.large[work.owners[piece]];
@@ -45,7 +48,7 @@ static __global__ void __launch_bounds__(BLOCK) count_large(Work work, int32_t* 
             uint32_t start = __ldg(work.run(tile, large.bucket)), end = __ldg(work.run(tile, large.bucket) + 1);
 #pragma unroll 4
             for (uint32_t k = start + lane; k < end; k += 32)
-                atomicAdd(counts + (__ldg(work.elements + int64_t(tile) * SPAN + k) & (KEYS - 1)), 1u);
+                atomicAdd(counts + (packed(__ldg(work.of<E>() + int64_t(tile) * SPAN + k)) & (KEYS - 1)), 1u);
         }
         __syncthreads();
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) __stcg(work.counts + int64_t(piece) * KEYS + k, counts[k]);
@@ -59,11 +62,12 @@ static __global__ void __launch_bounds__(BLOCK) count_large(Work work, int32_t* 
     }
 }
 
-// `out(place, i)` as in `sort_buckets`.
-template <typename Out>
+// `out` as in `sort_buckets`.
+template <typename E, typename Out>
 __global__ void __launch_bounds__(BLOCK, 4) place_large(Work work, const int32_t* starts, Out out) {
-    __shared__ Chunk::Memory memory;
-    __shared__ uint32_t cursors[KEYS];
+    extern __shared__ uint32_t shared[];
+    auto& memory = *reinterpret_cast<typename Chunk<E, Out>::Memory*>(shared);
+    wait_for_previous();
     for (int piece = blockIdx.x; piece < work.taken[0]; piece += gridDim.x) {
         const Large& large = work.large[work.owners[piece]];
         int low = (piece - large.first) * large.group, high = min(low + large.group, work.tiles);
@@ -74,36 +78,34 @@ __global__ void __launch_bounds__(BLOCK, 4) place_large(Work work, const int32_t
             mine += uint32_t(__ldg(work.run(tile, large.bucket) + 1)) - __ldg(work.run(tile, large.bucket));
         uint32_t first = block_scan<BLOCK>(mine, &count);
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
-            int64_t whole = int64_t(large.bucket) * KEYS + k;
-            cursors[k] = whole < work.distinct ? starts[whole] + work.counts[int64_t(piece) * KEYS + k] : 0;
+            int64_t whole = (int64_t(large.bucket) << work.bits) + k;
+            bool there = k < work.keys() && whole < work.distinct;
+            memory.cursors[k] = there ? starts[whole] + work.counts[int64_t(piece) * KEYS + k] : 0;
         }
         for (uint32_t begin = 0; begin < count; begin += CAP) {
-            Chunk chunk;
-            chunk.rank(work, memory, large.bucket, from, to, first, begin, count);
-            chunk.each(memory, cursors, out);
+            Chunk<E, Out> chunk;
+            chunk.rank(work, out, memory, large.bucket, from, to, first, begin, count);
+            chunk.each(memory, out);
             __syncthreads();
-            for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += memory.counts[k];
+            for (int k = threadIdx.x; k < KEYS; k += BLOCK) memory.cursors[k] += memory.counts[k];
         }
     }
 }
 
-struct Nothing {
-    __device__ void operator()(int64_t) const {}
-};
-
-// starts [distinct + 1]; `side` runs in `sides` blocks of BLOCK threads before any `out`.
-template <typename K, typename Out, typename Side>
-void group(const K* keys, const Work& work, int32_t* starts, Out out, Side side, int64_t sides,
-           cudaStream_t stream) {
+// starts [distinct + 1]; `tags` as in `sort_tiles`, `out` as in `sort_buckets`.
+template <typename E, typename K, typename Tags, typename Out>
+void group(const K* keys, const Work& work, int32_t* starts, Tags tags, Out out, cudaStream_t stream) {
     bool masked = work.buckets <= MASKED_BUCKETS;
-    int bytes = WARPS * work.buckets * (masked ? 2 + 4 : 2);
-    auto tiles = masked ? sort_tiles<true, K, Side> : sort_tiles<false, K, Side>;
-    cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
-    sort_buckets<<<work.buckets, BLOCK, 0, stream>>>(work, starts, out);
+    int tile_bytes = Layout<E>(work.buckets, masked).bytes, bucket_bytes = sizeof(typename Chunk<E, Out>::Memory);
+    auto tiles = masked ? sort_tiles<E, true, K, Tags> : sort_tiles<E, false, K, Tags>;
+    cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, tile_bytes);
+    cudaFuncSetAttribute(sort_buckets<E, Out>, cudaFuncAttributeMaxDynamicSharedMemorySize, bucket_bytes);
+    tiles<<<unsigned(work.tiles), BLOCK, tile_bytes, stream>>>(keys, work, tags);
+    launch_after(sort_buckets<E, Out>, unsigned(work.buckets), BLOCK, bucket_bytes, stream, work, starts, out);
     if (work.pieces == 0) return;
     unsigned grid = unsigned(work.pieces < 528 ? work.pieces : 528);  // four blocks an SM of an H100
-    count_large<<<grid, BLOCK, 0, stream>>>(work, starts);
-    place_large<<<grid, BLOCK, 0, stream>>>(work, starts, out);
+    cudaFuncSetAttribute(place_large<E, Out>, cudaFuncAttributeMaxDynamicSharedMemorySize, bucket_bytes);
+    launch_after(count_large<E>, grid, BLOCK, 0, stream, work, starts);
+    launch_after(place_large<E, Out>, grid, BLOCK, bucket_bytes, stream, work, starts, out);
 }
 }  // namespace grouping
