@@ -134,6 +134,12 @@ __device__ __forceinline__ void finish(const Segments<T, I>& s, int64_t segment,
     Pack<T, N> out;
 #pragma unroll
     for (int e = 0; e < N; ++e) out.at[e] = narrow<T>(s.scale && scale == 0 ? 0.f : sum.at[e] * scale);
+#ifdef STREAMED
+    if constexpr (sizeof(out) == 16) {
+        __stcs(reinterpret_cast<uint4*>(s.out + segment * s.dim + column), *reinterpret_cast<uint4*>(&out));
+        return;
+    }
+#endif
     *reinterpret_cast<Pack<T, N>*>(s.out + segment * s.dim + column) = out;
 }
 
@@ -224,6 +230,7 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
     }
 }
 #include "segment_long.cuh"
+#include "segment_tile.cuh"
 
 inline int log2_up(int64_t n, int most) {
     int bits = 0;
@@ -240,6 +247,12 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
         // Enough rows in flight for each lane, but no idle sub-group: about four rows a part.
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         unsigned grid = blocks_for(s.count << (width + parts));
+#ifdef TILED
+        if (N >= 4 && s.dim <= TILE_DIM && s.dim % N == 0 && s.total < 8 * s.count) {
+            int bytes = tile_bytes(s.dim) * (THREADS / 32);
+            tiles_of_segments<T, I, N><<<blocks_for(s.count), THREADS, bytes, stream>>>(s, pieces, width);
+        } else
+#endif
         // A single lane pair a row gains nothing from runs unless segments are very short.
         if (s.total < (width >= 2 ? 8 : 3) * s.count) {
             unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
