@@ -34,6 +34,8 @@ from reports.lma_paths import attention, matmul_rate, output
 from roofline.processor import describe
 from roofline.record import versions
 from workloads import find
+from torch.optim.lr_scheduler import LinearLR
+from workloads import lma_model
 from workloads.lma import LmaConfig
 from workloads.lma_flops import flops_of
 from workloads.lma_model import LmaModel
@@ -60,6 +62,25 @@ class Losses(Callback):
             say(f"step {step.step}: click {click:.4f} next {own:.4f} {took * 1e3:.1f} ms/step")
 
 
+class Table(Callback):
+    """Kernels and host calls of three steps after `warm`, as tables."""
+
+    def __init__(self, path: Path, warm: int = 60) -> None:
+        self.path, self.warm, self.running = path, warm, None
+
+    def on_step(self, trainer: Trainer, step: Step) -> None:
+        if step.step == self.warm:
+            from torch.profiler import ProfilerActivity as A
+            torch.cuda.synchronize()
+            self.running = torch.profiler.profile(activities=[A.CPU, A.CUDA])
+            self.running.start()
+        elif step.step == self.warm + 3:
+            torch.cuda.synchronize()
+            self.running.stop()
+            averages = self.running.key_averages()
+            self.path.write_text("\n".join(averages.table(sort_by=by, row_limit=50, max_name_column_width=80) for by in ("self_cuda_time_total", "self_cpu_time_total")))
+
+
 class Watched(LmaModel):
     """The model, keeping the lengths it was given."""
 
@@ -76,7 +97,9 @@ def trained(
     """`steps` steps over the data as the command line would make them."""
     torch.manual_seed(0)
     kernels = backends.load(*asked.backend.split("+"), device=asked.device)
-    model = Watched(config.shape, asked.path)
+    lma_model.OUTPUT_EPS = asked.out_eps
+    with torch.device(asked.device):
+        model = Watched(config.shape, asked.path)
     model.seen = []
     reader = Reader(
         data / "train", model.columns, config.batch, shuffle=True, seed=0, kernels=kernels
@@ -89,11 +112,12 @@ def trained(
         reader,
         settings=Settings(
             steps=steps,
-            dense=lambda p: torch.optim.AdamW(p, lr=config.dense_lr, fused=asked.device == "cuda"),
+            dense=lambda p: torch.optim.AdamW(p, lr=asked.dense_lr or config.dense_lr, betas=(0.9, asked.beta2), fused=asked.device == "cuda"),
+            scheduler=lambda o: LinearLR(o, 1.0, 0.0, steps),
             precision=asked.precision,
             compile=asked.compile,
         ),
-        callbacks=[losses],
+        callbacks=[losses, *([Table(asked.folder / "profile.txt")] if asked.profile else [])],
     )
     trainer.train()
     return trainer, model, losses
@@ -178,6 +202,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--path", default="auto", choices=PATHS)
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--dense-lr", type=float)
+    parser.add_argument("--out-eps", type=float, default=1e-2)
+    parser.add_argument("--beta2", type=float, default=0.95)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     asked = parser.parse_args()
     name = torch.cuda.get_device_name() if asked.device == "cuda" else describe().name

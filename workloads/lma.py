@@ -11,7 +11,9 @@ from workloads.definition import Defaults
 from workloads.lma_data import Planted
 from workloads.lma_files import Rows, write_users
 from workloads.lma_model import LmaModel, Shape
+from workloads.lma_plan import dense_costs, demands
 from workloads.manifest import read_manifest
+from workloads.plan import DenseCosts, Demands
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ class Lma:
     def defaults(self, size: str) -> Defaults:
         config = self.config(size)
         return Defaults(config.batch, 1, "adam", config.lr, config.dense_lr)
+
+    def demands(self, size: str) -> Demands:
+        return demands(self.config(size).planted)
+
+    def dense_costs(self, size: str, batch: int) -> DenseCosts:
+        config = self.config(size)
+        return dense_costs(config.planted, config.shape, batch)
+
+    def train_rows(self, size: str) -> int:
+        return self.config(size).rows.train
 
     def ceiling(self, folder: Path | str) -> float | None:
         manifest = read_manifest(Path(folder))

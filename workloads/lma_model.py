@@ -28,6 +28,10 @@ from workloads.lma_files import EVENTS
 # What the states are multiplied by before the output: with it Adam's steps of the output matrix
 # move logits so many times further, at rates that the layers bear.
 GAIN = 10.0
+# Adam's eps for the output matrix: the gradient of a row that is some thousandth of the targets.
+# Without it a row that is a target once in a thousand steps moves then as far as one that is in
+# each, and most of a million rows are such.
+OUTPUT_EPS = 1e-2
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class LmaModel(nn.Module):
         )
         nn.init.eye_(self.value.weight)
         self.mlp = mlp(3 * width, shape.hidden)
+        self.match = nn.Linear(heads, 1)
+        nn.init.ones_(self.match.weight)
         self.output = nn.Linear(width, shape.items, bias=False) if shape.items else None
         if self.output is not None:
             nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
@@ -138,7 +144,17 @@ class LmaModel(nn.Module):
         key, value = (w.weight.unflatten(0, (heads, -1)) for w in (self.key, self.value))
         attended = target_attention(query, x, key, value, sequences)
         attended = attended.to(candidate.dtype)
-        return self.mlp(torch.cat([candidate, attended, candidate * attended], 1)).squeeze(1)
+        both = candidate * attended
+        likeness = both.unflatten(1, (heads, -1)).sum(2) * self.shape.width**-0.5
+        return (self.mlp(torch.cat([candidate, attended, both], 1)) + self.match(likeness)).squeeze(1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an Adam: all but the output by its defaults, the output damped and not decayed."""
+        if self.output is None:
+            return [{"params": list(self.parameters())}]
+        own = self.output.weight
+        rest = [p for p in self.parameters() if p is not own]
+        return [{"params": rest}, {"params": [own], "eps": OUTPUT_EPS, "weight_decay": 0.0}]
 
     def compile_parts(self, compiler: Callable[..., Callable]) -> None:
         """Compile what lies between the attention calls, for any number of events.
@@ -149,7 +165,8 @@ class LmaModel(nn.Module):
         for layer in layers:
             layer.before = compiler(layer.before, dynamic=True)
             layer.after = compiler(layer.after, dynamic=True)
-        self.gradient = compiler(fused_gradient, dynamic=True)
+        # How many states there are varies; of how many classes, and their blocks, does not.
+        self.gradient = compiler(fused_gradient)
 
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:
