@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LinearLR
 
 import backends
 from recis_core import optim
@@ -33,9 +34,7 @@ from reports.console import say
 from reports.lma_paths import attention, matmul_rate, output
 from roofline.processor import describe
 from roofline.record import versions
-from workloads import find
-from torch.optim.lr_scheduler import LinearLR
-from workloads import lma_model
+from workloads import find, lma_model
 from workloads.lma import LmaConfig
 from workloads.lma_flops import flops_of
 from workloads.lma_model import LmaModel

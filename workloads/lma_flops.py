@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from workloads.lma_files import EVENTS
-from workloads.lma_model import Shape
+
+if TYPE_CHECKING:
+    from workloads.lma_model import Shape
 
 
 @dataclass(frozen=True)

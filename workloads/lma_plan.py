@@ -12,7 +12,7 @@ from workloads.lma_data import BAND, BANDS, Planted, popularity
 from workloads.lma_files import EVENTS
 from workloads.lma_flops import Flops, flops_of
 from workloads.lma_model import Shape
-from workloads.plan import DenseCosts, Demands
+from workloads.plan import Demands, DenseCosts
 
 GRID = 20_000  # users that stand for all
 FLOAT = 4
