@@ -159,7 +159,8 @@ def product(grad: Tensor, weight: Tensor) -> Tensor:
     if slices == 1 or grad.dtype not in (torch.bfloat16, torch.float16):
         return grad @ weight
     parts = grad.unflatten(1, (slices, -1)).transpose(0, 1)
-    sums = torch.bmm(parts, weight.unflatten(0, (slices, -1)), out_dtype=torch.float32)
+    batched: Any = torch.bmm  # whose stub lacks out_dtype
+    sums = batched(parts, weight.unflatten(0, (slices, -1)), out_dtype=torch.float32)
     return sums.sum(0).to(grad.dtype)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -87,7 +87,8 @@ class Throughput(Callback):
             compiled=run.compile, seconds=self.seconds, tokens=tokens, flops=flops,
             tokens_per_s=sum(tokens[warm:]) / spent, flops_per_s=rate,
             mfu=shares(rate, trainer, run.precision),
-            peak_bytes=self.peak, rows=trainer.embedding.rows, losses=self.losses, window=window, reached=reached,
+            peak_bytes=self.peak, rows=trainer.embedding.rows, losses=self.losses, window=window,
+            reached=reached,
             known=dict(known), gap=sum(reached.values()) / whole - 1 if whole else None,
             settings={n: getattr(run, n) for n in ("lr", "dense_lr", "schedule", "rule")},
             seed=run.seed,
@@ -99,8 +100,12 @@ def cuda(trainer: Trainer) -> bool:
 
 
 def command_of(run: Run, trainer: Trainer) -> str:
-    words = ["recis train", run.workload, f"--size {run.size}", f"--device {trainer.kernels.device}"]
-    words += [f"--backend {trainer.kernels.name}", f"--precision {run.precision}"]
+    words = ["recis train", run.workload, f"--size {run.size}"]
+    words += [
+        f"--device {trainer.kernels.device}",
+        f"--backend {trainer.kernels.name}",
+        f"--precision {run.precision}",
+    ]
     words += ["--compile"] if run.compile else []
     words += [] if run.steps is None else [f"--steps {run.steps}"]
     return " ".join([*words, "--no-trace"])
@@ -123,7 +128,7 @@ def product_rate(precision: str, size: int = 8192) -> float:
     for _ in range(23):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        a @ b
+        torch.mm(a, b)
         end.record()
         end.synchronize()
         taken.append(start.elapsed_time(end) / 1e3)

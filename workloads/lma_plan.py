@@ -84,5 +84,3 @@ def _headed(planted: Planted, events: float, heads: int, ids: int) -> Mixture:
 def _shops_of_heads(planted: Planted) -> int:
     heads = BANDS * BAND * planted.categories
     return round(planted.shops * -np.expm1(-heads / planted.shops))
-
-

@@ -1,4 +1,4 @@
-"""`lma` in plain PyTorch: EmbeddingBag(sparse=True), padded attention, a loss that holds every logit.
+"""`lma` in plain PyTorch: EmbeddingBag(sparse=True), padded attention, all logits at once.
 
 The same parameters, dtype and table rows as `LmaModel`, whose dense modules it uses; what differs
 is the form: tiles [users, longest] instead of sequences end to end, PyTorch's fused attention over
@@ -78,16 +78,19 @@ class PlainLma(nn.Module):
         layers: Any = self.dense.layers
         for layer in layers:
             flat = x.flatten(0, 1)
-            q, k, v = (own.transpose(1, 2) for own in layer.before(flat).unflatten(0, size).unbind(2))
+            qkv = layer.before(flat).unflatten(0, size).unbind(2)
+            q, k, v = (own.transpose(1, 2) for own in qkv)
             attended = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
             x = layer.after(flat, attended.flatten(0, 1)).unflatten(0, size)
         return self.dense.norm(x)
 
     def attend(self, candidate: Tensor, x: Tensor, real: Tensor) -> Tensor:
-        """[users, width]: the candidate attends to its user's events; zeros where there are none."""
+        """[users, width]: the candidate attends to its user's events; zeros where they are none."""
         dense, heads = self.dense, self.dense.shape.heads
         query = dense.query(candidate).unflatten(1, (heads, -1)).unsqueeze(2)
-        key, value = (w(x).unflatten(2, (heads, -1)).transpose(1, 2) for w in (dense.key, dense.value))
+        key, value = (
+            w(x).unflatten(2, (heads, -1)).transpose(1, 2) for w in (dense.key, dense.value)
+        )
         mask = real.clone()
         mask[:, 0] = True  # a row without any would be NaN; its result is dropped
         found = scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
