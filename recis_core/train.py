@@ -68,7 +68,8 @@ class Trainer:
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
         self.row_optimizer = RowOptimizer(self.embedding, rule)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.dense_optimizer = settings.dense(self.parameters) if self.parameters else None
+        groups = getattr(model, "parameter_groups", lambda: self.parameters)()
+        self.dense_optimizer = settings.dense(groups) if self.parameters else None
         self.optimizers = [o for o in (self.dense_optimizer, self.row_optimizer) if o is not None]
         self.schedulers = (
             [settings.scheduler(o) for o in self.optimizers] if settings.scheduler else []
