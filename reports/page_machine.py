@@ -167,7 +167,8 @@ def software_table(shelf: Shelf) -> Table | None:
     seen: dict[tuple[tuple[str, str], ...], int] = {}
     for records in shelf.kinds.values():
         for content in records:
-            host = (content.get("device") or {}).get("host", "")
+            device = content.get("device")
+            host = device.get("host", "") if isinstance(device, Mapping) else ""
             host = {"host": host} if host and host != shelf.machine.name else {}
             versions = {**(content.get("versions") or {}), **host}
             if versions:

@@ -151,30 +151,6 @@ def test_numbers_are_the_records_and_what_has_none_says_why(tree):
     assert faster == {"ids_mod": "3.00 ×", "geometric mean over ops": "3.00 ×"}
 
 
-def test_the_page_begins_with_what_to_decide_by(tree):
-    said = {(r[0], r[1]): r[2] for r in tree.table("findings")}
-    cpu = "a processor, 2 cores"
-    assert said[cpu, "which backend"] == "numba is fastest at 1 of 1 ops"
-    beside = said[cpu, "beside others, same losses"]
-    assert beside == "mse small: numba is 1.95 times as fast as torch (1.90 to 2.00)"
-    first = said[cpu, "what to fix first in a step"]
-    assert first == "mse tiny on numba: ops above their bounds: most of it segment_sum"
-    far = said[cpu, "which ops are farthest from their bound"]
-    assert "where the bound is" in far
-    assert "wrong" not in str(said.get((cpu, "which backend")))
-
-
-def test_cases_of_scripts_stand_apart_from_the_ops_own(tmp_path):
-    path = tmp_path / "r.jsonl"
-    own = kinds.op("ids_mod", "n=1", "numba", 1e-3)
-    tried = kinds.op("ids_mod", "n=1 (variant)", "numba", 2e-3) | {"mbu": None}
-    kinds.write(path, [own, tried])
-    tree = Tree(html(page_of([path])))
-    assert [r[1] for r in tree.table("a-processor-2-cores-table")] == ["n=1"]
-    assert [r[1] for r in tree.table("a-processor-2-cores-tried")] == ["n=1 (variant)"]
-    assert tree.table("a-processor-2-cores-mbu") == [["ids_mod", "5.0 %"]]
-
-
 def test_roofs_stand_beside_the_data_sheet(tree):
     roofs = {r[0]: r[1:] for r in tree.table("a-processor-2-cores-roofs")}
     assert roofs["copy (read + written)"] == ["20.0", "GB/s", "30", "67%"]
@@ -185,7 +161,7 @@ def test_roofs_stand_beside_the_data_sheet(tree):
 
 def test_shares_of_other_rules_are_not_called_mbu(tree, text):
     anchors = tree.table("nvidia-h100-80gb-hbm3-anchors")
-    assert anchors[0][6:9] == ["50 %", "60 %", "missed"]
+    assert (anchors[0][6], anchors[0][8:10]) == ("50 %", ["60 %", "missed"])
     published = {r[0]: r[1:] for r in tree.table("published-shares")}
     assert [published[k][:2] for k in published] == [
         ["55.1 %", "34.6 %"], ["47.5 %", "15 %"], ["58 %", "20.75 %"], ["13.75 %", "2.75 %"]
