@@ -88,8 +88,6 @@ def kind_of(content: Mapping[str, Any]) -> str:
         return "anchor" if shared is not None else "op"
     if "trace" in content:
         return "step"
-    if "rows_per_s" in content:
-        return "compare"
     return "other"
 
 
