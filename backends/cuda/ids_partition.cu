@@ -4,10 +4,12 @@
 //    memory (a hot id leaves a tile about once) and writes what is left, grouped by bucket of the
 //    hash, into the tile's own stretch of `elements`; `offsets` says where each bucket's run starts.
 // 2. `number_buckets` gathers a bucket's runs from all tiles, dedupes them exactly in shared memory
-//    and numbers the distinct pairs; buckets lie owner by owner, and a look-back over the buckets
-//    before gives the first number (as a single-pass scan does). Neighbouring buckets run at the same
-//    time and read neighbouring runs, so that device memory sees whole lines.
-// 3. `read_back` gives every value the number of the element that speaks for it in its tile.
+//    and numbers the distinct pairs of its owner in the order in which buckets get so far: none waits
+//    for another. Neighbouring buckets run at the same time and read neighbouring runs, so that device
+//    memory sees whole lines.
+// 3. `read_back` gives every value the number of the element that speaks for it in its tile. Where there
+//    are several owners, whose runs begin where those of the owners before end, it adds that, and other
+//    blocks of it bring the distinct ids to their places.
 //
 // No probe leaves shared memory, where one hash table over all values would make each a random access
 // to device memory. A bucket too large for shared memory (ids chosen to collide) takes a table in
@@ -16,7 +18,6 @@
 #include "columns.cuh"
 #include "hash.cuh"
 #include "launch.cuh"
-#include "lookback.cuh"
 
 // Values a thread: fewer where a batch is small, so that it still brings enough warps.
 BOTH constexpr int tile_each(int span) { return span <= 4096 ? 8 : 16; }
@@ -43,6 +44,12 @@ struct Shape {
     }
 };
 
+// Of a bucket, where there are several owners: its `total` ids lie in `staged` from `at` on, and are
+// numbered from `first` on among those of its owner.
+struct Run {
+    uint32_t at, first, total;
+};
+
 // Everything between the kernels; in scratch.
 struct Work {
     int64_t* elements;    // [n] ids, tile by tile, in a tile by bucket
@@ -50,9 +57,11 @@ struct Work {
     uint16_t* offsets;    // [tiles][buckets + 1]
     uint16_t* places;     // [n] where in its tile's stretch a value's speaker lies
     uint32_t* numbers;    // [n] of each element
-    Progress* progress;   // [buckets]
+    Run* runs;            // [buckets], of several owners
+    int64_t* staged;      // [n], likewise
+    int32_t* staged_tables;  // [n], of several tables
     uint32_t* spare;      // [2 n] tables of buckets too large for shared memory
-    unsigned long long* spare_used;
+    unsigned long long* used;  // of `spare` and of `staged`
     int64_t bytes;
 
     Work(void* scratch, int64_t n, const Shape& shape, bool one_table) {
@@ -63,9 +72,12 @@ struct Work {
         offsets = reinterpret_cast<uint16_t*>(take(int64_t(shape.tiles) * (shape.buckets() + 1) * 2));
         places = reinterpret_cast<uint16_t*>(take(n * 2));
         numbers = reinterpret_cast<uint32_t*>(take(n * 4));
-        progress = reinterpret_cast<Progress*>(take(int64_t(shape.buckets()) * 8));
+        int64_t several = shape.world > 1 ? n : 0;
+        runs = reinterpret_cast<Run*>(take(several ? int64_t(shape.buckets()) * sizeof(Run) : 0));
+        staged = reinterpret_cast<int64_t*>(take(several * 8));
+        staged_tables = reinterpret_cast<int32_t*>(take(one_table ? 0 : several * 4));
         spare = reinterpret_cast<uint32_t*>(take(n * 8));
-        spare_used = reinterpret_cast<unsigned long long*>(take(8));
+        used = reinterpret_cast<unsigned long long*>(take(16));
         if (one_table) tables = nullptr;
         bytes = at - static_cast<char*>(scratch);
     }
@@ -82,11 +94,8 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN), 1024 * tile_each(SPAN)
     int buckets = shape.buckets(), size = int(p.n - int64_t(blockIdx.x) * SPAN < SPAN ? p.n % SPAN : SPAN);
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     // What the next kernel counts in starts at zero.
-    for (int b = blockIdx.x * BLOCK + threadIdx.x; b < buckets; b += gridDim.x * BLOCK) {
-        work.progress[b] = 0;
-        if (b < shape.world) counts[b] = 0;
-        if (b == 0) *work.spare_used = 0;
-    }
+    for (int w = blockIdx.x * BLOCK + threadIdx.x; w < shape.world; w += gridDim.x * BLOCK) counts[w] = 0;
+    if (blockIdx.x == 0 && threadIdx.x < 2) work.used[threadIdx.x] = 0;
     if (!ONE && threadIdx.x == 0) first = column_of(p.splits, p.columns, begin);
     for (int c = threadIdx.x; c < SPAN; c += BLOCK) cells[c] = EMPTY;
     for (int b = threadIdx.x; b < buckets; b += BLOCK) runs[b] = 0;
@@ -218,25 +227,48 @@ __device__ void each_place(const Work& work, const Shape& shape, int bucket, int
     }
 }
 
-// Number of a bucket's first pair; its `total` pairs are counted. A single owner's buckets come in any
-// order, so that none waits for another; those of several must lie owner by owner.
-__device__ inline uint32_t first_number(const Shape& shape, const Work& work, int bucket, uint32_t total,
-                                        unsigned long long* counts) {
-    __shared__ uint32_t first;
-    if (threadIdx.x == 0) first = uint32_t(atomicAdd(counts + bucket / shape.per, (unsigned long long)total));
-    if (shape.world > 1) return look_back(work.progress, bucket, total);
+// The outputs that hold distinct pairs.
+struct Distinct {
+    int64_t* ids;
+    int32_t* tables;
+    unsigned long long* counts;
+};
+
+// Where a bucket's distinct pairs go: numbers from `first` on, ids and tables from where these point on.
+struct Target {
+    uint32_t first;
+    int64_t* ids;
+    int32_t* tables;
+
+    template <bool ONE> __device__ void put(uint32_t k, int64_t id, int32_t table) const {
+        ids[k] = id;
+        if (!ONE || tables) tables[k] = table;
+    }
+};
+
+// For all threads of the block; `total` pairs are counted.
+__device__ inline Target target_of(const Shape& shape, const Work& work, const Distinct& out, int bucket,
+                                   uint32_t total) {
+    __shared__ Run run;
+    if (threadIdx.x == 0) {
+        run = Run{0, uint32_t(atomicAdd(out.counts + bucket / shape.per, (unsigned long long)total)), total};
+        if (shape.world > 1) {
+            run.at = uint32_t(atomicAdd(work.used + 1, (unsigned long long)total));
+            work.runs[bucket] = run;
+        }
+    }
     __syncthreads();
-    return first;
+    if (shape.world == 1) return {run.first, out.ids + run.first, out.tables + run.first};
+    return {run.first, work.staged + run.at, work.tables ? work.staged_tables + run.at : nullptr};
 }
 
 // A bucket too large for shared memory. `numbers` holds an element's cell, then DONE | its number.
 template <int SPAN, int BLOCK, bool ONE>
 __device__ void number_large(const Pairs& p, const Shape& shape, const Work& work, int bucket, uint32_t count,
-                             int from, int to, int64_t* unique_ids, int32_t* unique_tables,
-                             unsigned long long* counts) {
+                             int from, int to, const Distinct& out) {
     __shared__ unsigned long long taken;
     uint32_t size = count < 1u << 30 ? 2 * count : DONE - 1, total;
-    if (threadIdx.x == 0) taken = atomicAdd(work.spare_used, (unsigned long long)size);
+    if (threadIdx.x == 0) taken = atomicAdd(work.used, (unsigned long long)size);
     __syncthreads();
     uint32_t *cells = work.spare + taken, mine = 0;
     for (uint32_t c = threadIdx.x; c < size; c += BLOCK) __stcg(cells + c, EMPTY);
@@ -256,12 +288,11 @@ __device__ void number_large(const Pairs& p, const Shape& shape, const Work& wor
         __stcg(work.numbers + place, at);
     });
     uint32_t next = block_scan<BLOCK>(mine, &total);
-    next += first_number(shape, work, bucket, total, counts);
+    Target target = target_of(shape, work, out, bucket, total);
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) {
         if (__ldcg(cells + __ldcg(work.numbers + place)) != place) return;
-        unique_ids[next] = work.elements[place];
-        unique_tables[next] = ONE ? 0 : work.tables[place];
-        __stcg(work.numbers + place, DONE | next++);
+        target.put<ONE>(next, work.elements[place], ONE ? 0 : work.tables[place]);
+        __stcg(work.numbers + place, DONE | (target.first + next++));
     });
     __syncthreads();
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) {
@@ -270,15 +301,18 @@ __device__ void number_large(const Pairs& p, const Shape& shape, const Work& wor
     });
 }
 
-// Needs CAP * 14 bytes of shared memory.
+// Values a bucket may have in shared memory: a little less than CAP, with which four blocks of CAP 4096
+// would be some bytes too large for a multiprocessor of an H100.
+BOTH constexpr int limit(int cap) { return cap - 64; }
+BOTH constexpr int bucket_bytes(int cap) { return cap * 8 + limit(cap) * 6; }
+
 template <int SPAN, int CAP, bool ONE>
 __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024 / (CAP / bucket_each(CAP)))
-    number_buckets(Pairs p, Shape shape, Work work, int64_t* unique_ids, int32_t* unique_tables,
-                   unsigned long long* counts) {
+    number_buckets(Pairs p, Shape shape, Work work, Distinct out) {
     constexpr int EACH = bucket_each(CAP), BLOCK = CAP / EACH, CELLS = 2 * CAP, WARPS = BLOCK / 32;
     extern __shared__ uint32_t shared[];
-    uint32_t *cells = shared, *places = shared + CELLS;              // [CELLS], [CAP]
-    auto* cell_of = reinterpret_cast<uint16_t*>(places + CAP);       // [CAP]
+    uint32_t *cells = shared, *places = shared + CELLS;                // [CELLS], [limit]
+    auto* cell_of = reinterpret_cast<uint16_t*>(places + limit(CAP));  // [limit]
     __shared__ uint32_t speakers[WARPS];
     wait_for_previous();
     let_next_start();
@@ -292,8 +326,8 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
     for (int c = threadIdx.x; c < CELLS / 4; c += BLOCK)
         reinterpret_cast<uint4*>(cells)[c] = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
     uint32_t at = block_scan<BLOCK>(mine, &count);
-    if (count >= CAP) {  // position CAP - 1 below a tag of ones would look EMPTY
-        number_large<SPAN, BLOCK, ONE>(p, shape, work, bucket, count, from, to, unique_ids, unique_tables, counts);
+    if (count > limit(CAP)) {  // position CAP - 1 below a tag of ones would look EMPTY
+        number_large<SPAN, BLOCK, ONE>(p, shape, work, bucket, count, from, to, out);
         return;
     }
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) { places[at++] = place; });
@@ -365,17 +399,16 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
         if (w < int(warp)) before += speakers[w];
         total += speakers[w];
     }
-    uint32_t base = first_number(shape, work, bucket, total, counts);
+    Target target = target_of(shape, work, out, bucket, total);
 #pragma unroll
     for (int k = 0; k < EACH; ++k) {
         uint32_t e = threadIdx.x + k * BLOCK;
         bool own = speaks >> k & 1;
         unsigned all = __ballot_sync(~0u, own);
         if (own) {
-            uint32_t number = base + before + __popc(all & ((1u << lane) - 1)), place = places[e];
-            cells[cell_of[e]] = number;
-            unique_ids[number] = work.elements[place];
-            unique_tables[number] = ONE ? 0 : work.tables[place];
+            uint32_t next = before + __popc(all & ((1u << lane) - 1)), place = places[e];
+            cells[cell_of[e]] = target.first + next;
+            target.put<ONE>(next, work.elements[place], ONE ? 0 : work.tables[place]);
         }
         before += __popc(all);
     }
@@ -384,16 +417,64 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
     for (uint32_t e = threadIdx.x; e < count; e += BLOCK) work.numbers[places[e]] = cells[cell_of[e]];
 }
 
-template <int SPAN, typename I>
-__global__ void __launch_bounds__(SPAN / tile_each(SPAN)) read_back(Work work, int buckets, int64_t n, I* inverse) {
+// Sums of the counts of the owners before, in shared memory.
+template <int BLOCK> __device__ void owners_begin(const unsigned long long* counts, int world, uint32_t* begins) {
+    uint32_t before = 0;
+    for (int w0 = 0; w0 < world; w0 += BLOCK) {
+        int w = w0 + threadIdx.x;
+        uint32_t total, own = w < world ? uint32_t(counts[w]) : 0, at = block_scan<BLOCK>(own, &total);
+        if (w < world) begins[w] = before + at;
+        before += total;
+    }
+    __syncthreads();
+}
+
+// Of several owners: shared memory for where their runs begin, and their elements in the tile.
+inline int owner_bytes(int world) { return world > 1 ? world * 6 : 0; }
+
+template <int SPAN, bool SEVERAL, typename I>
+__global__ void __launch_bounds__(SPAN / tile_each(SPAN))
+    read_back(Work work, Shape shape, Distinct out, int64_t n, I* inverse) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
+    extern __shared__ uint32_t begins[];  // [world], then uint16 edges [world]
     __shared__ uint32_t numbers[SPAN];
     wait_for_previous();
+    int world = shape.world;
+    auto* edges = reinterpret_cast<uint16_t*>(begins + world);
+    if (SEVERAL) owners_begin<BLOCK>(out.counts, world, begins);
+    if (SEVERAL && blockIdx.x >= unsigned(shape.tiles)) {
+        int bucket = int(blockIdx.x) - shape.tiles;
+        Run run = work.runs[bucket];
+        uint32_t first = begins[bucket / shape.per] + run.first;
+#pragma unroll 4
+        for (uint32_t k = threadIdx.x; k < run.total; k += BLOCK) {
+            out.ids[first + k] = __ldcs(work.staged + run.at + k);
+            out.tables[first + k] = work.tables ? __ldcs(work.staged_tables + run.at + k) : 0;
+        }
+        return;
+    }
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
-    int count = work.offsets[int64_t(blockIdx.x) * (buckets + 1) + buckets];
+    const uint16_t* offsets = work.offsets + int64_t(blockIdx.x) * (shape.buckets() + 1);
+    int count = offsets[shape.buckets()];
+    if (SEVERAL) {
+        for (int w = threadIdx.x; w < world; w += BLOCK) edges[w] = offsets[w * shape.per];
+        __syncthreads();
+    }
+    // The owner whose elements reach over `k`: elements lie owner by owner.
+    auto begin_of = [&](int k) {
+        int low = 0;
+        for (int high = world; high - low > 1;) {
+            int middle = (low + high) / 2;
+            (edges[middle] <= k ? low : high) = middle;
+        }
+        return begins[low];
+    };
 #pragma unroll 8
-    for (int k = threadIdx.x; k < count; k += BLOCK) numbers[k] = __ldcs(work.numbers + begin + k) & ~DONE;
+    for (int k = threadIdx.x; k < count; k += BLOCK) {
+        uint32_t number = __ldcs(work.numbers + begin + k) & ~DONE;
+        numbers[k] = SEVERAL ? number + begin_of(k) : number;
+    }
     __syncthreads();
 #pragma unroll 8
     for (int k = threadIdx.x; k < size; k += BLOCK)
@@ -423,16 +504,19 @@ EXPORT int64_t ids_partition_scratch(const Arg* a, void*, cudaStream_t) {
 
 template <int SPAN, int CAP, bool ONE>
 int64_t run(const Arg* a, const Pairs& p, const Shape& shape, const Work& work, cudaStream_t stream) {
-    auto* counts = tensor<unsigned long long>(a[7]);
-    int collapse_bytes = (SPAN + shape.buckets()) * 4, bucket_bytes = CAP * 14;
+    Distinct out{tensor<int64_t>(a[5]), tensor<int32_t>(a[6]), tensor<unsigned long long>(a[7])};
+    int collapse_bytes = (SPAN + shape.buckets()) * 4;
     cudaFuncSetAttribute(collapse<SPAN, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, collapse_bytes);
-    cudaFuncSetAttribute(number_buckets<SPAN, CAP, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, bucket_bytes);
-    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work, counts);
-    launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes, stream, p,
-                 shape, work, tensor<int64_t>(a[5]), tensor<int32_t>(a[6]), counts);
+    cudaFuncSetAttribute(number_buckets<SPAN, CAP, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         bucket_bytes(CAP));
+    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work, out.counts);
+    launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes(CAP), stream, p,
+                 shape, work, out);
+    int bytes = owner_bytes(shape.world), blocks = shape.tiles + (shape.world > 1 ? shape.buckets() : 0);
     WITH_INDEX(a[8], I, {
-        launch_after(read_back<SPAN, I>, shape.tiles, SPAN / tile_each(SPAN), 0, stream, work, shape.buckets(), p.n,
-                     tensor<I>(a[8]));
+        auto* kernel = shape.world > 1 ? read_back<SPAN, true, I> : read_back<SPAN, false, I>;
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        launch_after(kernel, blocks, SPAN / tile_each(SPAN), bytes, stream, work, shape, out, p.n, tensor<I>(a[8]));
     })
     return cudaGetLastError();
 }
