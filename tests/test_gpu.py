@@ -151,7 +151,7 @@ def test_mod_past_two_to_the_31(kernels: Kernels) -> None:
     [(1 << 20, 1 << 19), (1 << 21, 1 << 20), (1 << 21, 1 << 17), (1 << 22, 1 << 21)],
 )
 def test_a_large_transposed_index(kernels: Kernels, n: int, distinct: int, hot: float) -> None:
-    """Millions of values, segments of 0 to 8 and a long one, ids that repeat and ids that are hot."""
+    """Millions of values; segments of 0 to 8, one long; ids that repeat, one hot."""
     lengths = torch.randint(0, 9, (n // 4,), device=DEVICE)
     lengths[n // 9] = 5000
     offsets = torch.zeros(n // 4 + 1, dtype=torch.int32, device=DEVICE)
