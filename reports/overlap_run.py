@@ -34,6 +34,7 @@ from recis_core.io.stage import Staged, unpack
 from recis_core.io.stream import Position
 from recis_core.kernels import Kernels
 from recis_core.optim import Adam
+from recis_core.packing import laid_out
 from recis_core.settings import Settings
 from recis_core.train import Trainer
 from roofline.record import versions
@@ -150,7 +151,8 @@ def main(path: Path, backend: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(CONFIGS["small"], train_rows=ROWS, valid_rows=BATCH, parts=8)
         write_mse(config, "small", folder, "arrow")
-        columns = MseModel(CONFIGS["small"]).columns
+        model = MseModel(CONFIGS["small"])
+        columns = laid_out(model.columns, model.features)
         files = Path(folder) / "train"
         arrow: Any = Reader(files, columns, BATCH, epochs=None, kernels=kernels)
         feeds = {"arrow": arrow, "pinned": Held(arrow)}

@@ -32,6 +32,7 @@ from recis_core.io import Reader
 from recis_core.io.stage import Staged, unpack
 from recis_core.io.stream import Position
 from recis_core.kernels import Kernels
+from recis_core.packing import laid_out
 from recis_core.settings import Settings
 from recis_core.train import Trainer
 from reports.console import say
@@ -148,7 +149,8 @@ def allocated() -> int:
 def staged_batches(asked: argparse.Namespace) -> list[Staged]:
     """The first batches of the training files, in page-locked memory."""
     kind: Any = find("mse")
-    columns = kind.model(asked.size).columns
+    model = kind.model(asked.size)
+    columns = laid_out(model.columns, model.features)
     kernels = backends.load("torch", device=asked.device)
     size = asked.batch_size or kind.defaults(asked.size).batch_size
     reader = Reader(asked.data / "train", columns, size, kernels=kernels)
