@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +67,7 @@ class Placed:
 class Unpacked(Mapping[str, Tensor | Ragged]):
     """Name to column: dense tensors [rows, width] and `Ragged` of `rows` segments.
 
-    A view is made when a column is asked for; `span` says where one lies without making any.
+    A view is made when a column is asked for; `spans` say where they lie without making any.
     """
 
     def __init__(
@@ -88,15 +88,25 @@ class Unpacked(Mapping[str, Tensor | Ragged]):
         outputs = {n: o.to(device, non_blocking=non_blocking) for n, o in self.outputs.items()}
         return Unpacked(self.placed, outputs, self.rows)
 
-    def span(self, name: str) -> Span | None:
-        """Where a column of numbers lies that is dense or has one level of nesting; else None."""
-        p = self.placed.get(name)
-        if p is None or p.target == "bytes" or len(p.levels) > 1:
-            return None
-        flat = self.outputs[p.target]
-        if p.width is not None:
-            return Span(flat, p.begin, p.count, self.rows, p.width, None, 0)
-        return Span(flat, p.begin, p.count, self.rows, 0, self.outputs["bounds"], p.bounds[0])
+    def spans(self, kinds: Iterable[tuple[str, torch.dtype]]) -> list[Span | None]:
+        """Where columns of numbers lie that are dense or have one level of nesting; None for what
+        is not there, not of that dtype, or other than that."""
+        bounds, rows, placed = self.outputs["bounds"], self.rows, self.placed
+        flat: dict[str, tuple[Tensor, torch.dtype | None]]
+        flat = {target: (values, values.dtype) for target, values in self.outputs.items()}
+        flat["bytes"] = (bounds, None)  # strings have a level of their own
+        found: list[Span | None] = []
+        for name, dtype in kinds:
+            p = placed.get(name)
+            if p is None or flat[p.target][1] is not dtype or len(p.levels) > 1:
+                found.append(None)
+            elif p.width is not None:
+                values = flat[p.target][0]
+                found.append(Span(values, p.begin, p.count, rows, p.width, None, 0))
+            else:
+                values = flat[p.target][0]
+                found.append(Span(values, p.begin, p.count, rows, 0, bounds, p.bounds[0]))
+        return found
 
     def __getitem__(self, name: str) -> Tensor | Ragged:
         if name not in self._views:

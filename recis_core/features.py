@@ -39,6 +39,10 @@ class Features:
             if feature.weights is not None:
                 self._need(feature, feature.weights, "values")
         kinds = {column: kind for column, (kind, _) in self.needs.items()}
+        self.dtypes = [(column, DTYPE[kind]) for column, kind in kinds.items()]
+        each = [(f, *self.chains[f.name]) for f in self.features]
+        self.ids = [(f.name, chain) for f, chain, _ in each]
+        self.weighted = [(f, chain, own) for f, chain, own in each if own is not None]
         self.levels = plan([c for own in self.chains.values() for c in own if c is not None], kinds)
         self.constants = [[self._constants(nodes) for nodes in level] for level in self.levels]
 
@@ -71,15 +75,28 @@ class Features:
 
     def __call__(self, batch: Batch) -> dict[str, Bags]:
         """The bags of every feature, by its name."""
-        made: dict[Chain, Span] = {}
-        for column, (kind, feature) in self.needs.items():
-            made[column, ()] = column_of(batch, column, kind, feature)
+        made = self._columns(batch)
         for level, constants in zip(self.levels, self.constants, strict=True):
             for nodes, own in zip(level, constants, strict=True):
                 parents = [made[column, done[:-1]] for column, done in nodes]
                 outcome = RUN[type(nodes[0][1][-1])](self.kernels, parents, nodes[0][1][-1], own)
                 made.update(zip(nodes, outcome, strict=True))
-        return {f.name: bags_of(f, made, *self.chains[f.name]) for f in self.features}
+        found = {name: Bags(made[chain]) for name, chain in self.ids}
+        for feature, chain, own in self.weighted:
+            found[feature.name] = beside(feature, made[chain], made[own])
+        return found
+
+    def _columns(self, batch: Batch) -> dict[Chain, Span]:
+        """Where the columns that are needed lie."""
+        columns = batch.columns
+        if isinstance(columns, Unpacked):
+            usual = columns.spans(self.dtypes)
+        else:
+            usual = [None] * len(self.dtypes)
+        return {
+            (name, ()): span or column_of(batch, name, *self.needs[name])
+            for (name, _), span in zip(self.dtypes, usual, strict=True)
+        }
 
 
 def plan(chains: Sequence[Chain], kinds: Mapping[str, str]) -> list[list[list[Chain]]]:
@@ -102,11 +119,6 @@ def plan(chains: Sequence[Chain], kinds: Mapping[str, str]) -> list[list[list[Ch
 
 def column_of(batch: Batch, name: str, kind: str, feature: str) -> Span:
     """Column `name` with one level of nesting (strings: one above the strings' own)."""
-    columns = batch.columns
-    if isinstance(columns, Unpacked):
-        span = columns.span(name)
-        if span is not None and span.flat.dtype is DTYPE[kind]:
-            return span
 
     def said() -> str:
         return f"feature {feature!r}: column {name!r}"
@@ -130,7 +142,7 @@ def column_of(batch: Batch, name: str, kind: str, feature: str) -> Span:
     ):
         inner = column.values
         column = Ragged(inner.values, inner.offsets[column.offsets.long()])
-    given = columns[name]
+    given = batch.columns[name]
     if isinstance(given, Tensor):
         return Span(flat, 0, flat.shape[0], batch.rows, given.shape[1], None, 0)
     return span_of(column, batch.rows)
@@ -145,11 +157,8 @@ def span_of(column: Ragged, rows: int) -> Span:
     return Span(flat, 0, words.shape[0] - 1, rows, 0, column.offsets, 0, words)
 
 
-def bags_of(feature: Feature, made: dict[Chain, Span], chain: Chain, own: Chain | None) -> Bags:
-    ids = made[chain]
-    if own is None:
-        return Bags(ids)
-    weights = made[own]
+def beside(feature: Feature, ids: Span, weights: Span) -> Bags:
+    """The bags of a weighted feature; ValueError unless its weights lie beside its ids."""
     on_host = ids.flat.device.type == "cpu"
     # Reading offsets would make a GPU wait, so there only the lengths are compared.
     alike = weights.count == ids.count and (not on_host or same(weights.offsets, ids.offsets))

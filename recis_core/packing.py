@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ from recis_core.table import grouped
 from recis_core.types import index_dtype
 
 
-@dataclass(frozen=True)
-class Bags:
+class Bags(NamedTuple):
     """The ids of a feature, a bag per sample, and the weights beside them, if any."""
 
     span: Span
@@ -126,7 +126,7 @@ def pack(
             joined([b.span for b in own]),
             at,
             starts,
-            leaf_offsets(runs, [b.span for b in own], at, starts[-1], rows),
+            leaf_offsets(runs, [b.span for b in own], at, starts, rows),
             leaf_weights(runs, own, starts),
             [b.span for b in own],
             rows,
@@ -136,36 +136,34 @@ def pack(
 
 
 def leaf_offsets(
-    runs: Sequence[Run], spans: Sequence[Span], splits: Tensor, values: int, rows: int
+    runs: Sequence[Run], spans: Sequence[Span], splits: Tensor, begins: Sequence[int], rows: int
 ) -> Tensor:
-    """Offsets [leaf rows + 1] of a group: which of its `values` each row of its leaves is made of.
+    """Offsets [leaf rows + 1] of a group: which of its values each row of its leaves is made of.
 
     Every position of a tile is a row of its own, made of one value or none; so is every value of
-    a ragged leaf.
+    a ragged leaf. `splits` and `begins` as in `Packed`.
     """
-    pieces: list[tuple[Run, int, Sequence[Span]]] = []
-    feature = 0
+    pieces: list[tuple[Run, int, int, int]] = []
+    at = 0
     for run in runs:
-        own = spans[feature : feature + len(run.features)]
+        own = spans[at : at + len(run.features)]
         for _, alike in groupby(own, key=lambda span: span.bounds is None):
-            pieces.append((run, feature, list(alike)))
-            feature += len(pieces[-1][2])
-    sizes = [
-        sum(span.count for span in own)
-        if run.pooling == "ragged"
-        else len(own) * rows * (run.length or 1)
-        for run, _, own in pieces
-    ]
-    offsets = splits.new_empty(sum(sizes) + 1)
-    at = value = 0
-    for (run, first, own), size in zip(pieces, sizes, strict=True):
+            end = at + len(list(alike))
+            size = begins[end] - begins[at]
+            if run.pooling != "ragged":
+                size = (end - at) * rows * (run.length or 1)
+            pieces.append((run, at, end, size))
+            at = end
+    offsets = splits.new_empty(sum(piece[3] for piece in pieces) + 1)
+    leaf = 0
+    for run, first, end, size in pieces:
         if run.pooling == "ragged":
-            torch.arange(value, value + size, out=offsets[at : at + size])
+            torch.arange(begins[first], begins[end], out=offsets[leaf : leaf + size])
         else:
-            begins = splits.as_strided((len(own), 1), (1, 1), splits.storage_offset() + first)
-            lay(offsets, at, rows_offsets(own), begins, run.length)
-        at, value = at + size, value + sum(span.count for span in own)
-    offsets[-1:].fill_(values)
+            moved = splits.as_strided((end - first, 1), (1, 1), splits.storage_offset() + first)
+            lay(offsets, leaf, rows_offsets(spans[first:end]), moved, run.length)
+        leaf += size
+    offsets[-1:].fill_(begins[-1])
     return offsets
 
 
