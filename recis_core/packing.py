@@ -97,13 +97,13 @@ class Packed:
 
     def sizes(self, runs: Sequence[Run]) -> list[int]:
         """Leaf rows of every feature."""
-        counts = iter(pairwise(self.begins))
-        found = []
+        found: list[int] = []
         for run in runs:
-            for _ in run.features:
-                begin, end = next(counts)
-                own = end - begin if run.pooling == "ragged" else self.rows * (run.length or 1)
-                found.append(own)
+            at, end = len(found), len(found) + len(run.features)
+            if run.pooling == "ragged":
+                found += [b - a for a, b in pairwise(self.begins[at : end + 1])]
+            else:
+                found += [self.rows * (run.length or 1)] * (end - at)
         return found
 
 
