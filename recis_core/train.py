@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recis_core import checkpoint, inference, resume
 from recis_core.callbacks import Callback
@@ -80,6 +80,7 @@ class Trainer:
         self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
         self._saved = -1
+        self.inline = False
         self._position: Any = None  # while the reader is ahead of the training
 
     @property
@@ -146,7 +147,7 @@ class Trainer:
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
-                    launched = self.launch_step(ready, ahead.advance)
+                    launched = self.launch_step(ready, ahead.advance, ahead.meanwhile)
                     ahead.retire(ready)
                     pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
@@ -165,11 +166,20 @@ class Trainer:
     def _pipeline(self, reader: TrainReader) -> Pipeline[Ready]:
         depth = depth_of(self.settings.overlap, self.kernels.device)
 
-        def make(batch: Batch, turn: Turn) -> Ready:
+        def make(batch: Batch, position: Any, turn: Turn) -> Ready:
+            target = target_of(self.tasks, batch)
             asked = self.embedding.prepare(batch, True, turn) if depth else batch
-            return Ready(batch, target_of(self.tasks, batch), asked, reader.state())
+            return Ready(batch, target, asked, position)
 
-        return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
+        return Pipeline(
+            reader,
+            make,
+            self.kernels.device,
+            depth,
+            self.settings.accumulation,
+            reader.state,
+            self.inline,
+        )
 
     def _between(self, pending: Pending, epoch_ended: bool) -> None:
         """What is due after a step."""
@@ -198,7 +208,10 @@ class Trainer:
         return self.settle(self.launch_step(ready))
 
     def launch_step(
-        self, ready: Sequence[Ready], looked_up: Callable[[], None] = lambda: None
+        self,
+        ready: Sequence[Ready],
+        looked_up: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
@@ -208,8 +221,14 @@ class Trainer:
         shares = gradients(self.model, self.forward, self.embedding, ready, looked_up)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
+
+        def read(norm: Tensor) -> float:
+            numbers.send(norm)
+            meanwhile()
+            return numbers.read(norm)
+
         clipped = clip_and_guard(
-            self.parameters, self.embedding, settings.clip, settings.guard > 0, numbers.read
+            self.parameters, self.embedding, settings.clip, settings.guard > 0, read
         )
         numbers.send(clipped.norm)
         if clipped.finite:
@@ -220,6 +239,8 @@ class Trainer:
             optimizer.zero_grad()
         for scheduler in self.schedulers:
             scheduler.step()
+        if not settings.guard:
+            meanwhile()
         return self._count(ready, numbers, not clipped.finite)
 
     def _count(self, ready: Sequence[Ready], numbers: Numbers, skipped: bool) -> Launched:
