@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
 LOGITS_BYTES = 1 << 32
+BLOCK = 1024  # classes that a compiled reduction holds in registers
+TILE = 128, 256  # of a matrix product's output, what one multiprocessor of a GPU works on
 
 
 # (logits [rows, classes], target [rows, 1]) -> the losses' sum, its gradient for the logits.
@@ -32,10 +34,32 @@ def fused_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The same as one expression, for `torch.compile`, which reads the logits twice and writes
     once; eager, it would hold them several times over in float32."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    norm = wide.logsumexp(1, keepdim=True)
+    norm = blocked_norm(wide)
     loss = (norm - wide.gather(1, target)).sum()
     hit = torch.arange(logits.shape[1], device=logits.device) == target
     return loss, ((wide - norm).exp() - hit.to(wide.dtype)).to(logits.dtype)
+
+
+def blocked_norm(x: Tensor) -> Tensor:
+    """ln Σ exp of each row [rows, 1]: of blocks first, then of the blocks.
+
+    A block is small enough to stay in registers, so that its largest and its sum take one read of
+    it; of a whole row they take two.
+    """
+    size = block_of(x.shape[1])
+    if size == 1:
+        return x.logsumexp(1, keepdim=True)
+    blocks = x.view(len(x), -1, size)
+    top = blocks.amax(2)
+    total = (blocks - top.unsqueeze(2)).exp().sum(2)
+    most = top.amax(1, keepdim=True)
+    return ((top - most).exp() * total).sum(1, keepdim=True).log() + most
+
+
+def block_of(classes: int) -> int:
+    """The largest divisor of `classes` up to BLOCK, 1 where it is less than a quarter of that."""
+    size = max(n for n in range(1, BLOCK + 1) if classes % n == 0)
+    return size if 4 * size >= BLOCK else 1
 
 
 def linear_cross_entropy(
@@ -86,11 +110,14 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_x, grad_weight = ctx.grads
+        if ctx.grads is None:
+            raise RuntimeError("linear_cross_entropy: its gradients were given away already")
+        (grad_x, grad_weight), ctx.grads = ctx.grads, None
         scale = grad / ctx.count
+        # In place: the weight's is as large as the weight.
         return (
-            None if grad_x is None else grad_x * scale.to(grad_x.dtype),
-            None if grad_weight is None else (grad_weight * scale).to(ctx.kind),
+            None if grad_x is None else grad_x.mul_(scale.to(grad_x.dtype)),
+            None if grad_weight is None else grad_weight.mul_(scale).to(ctx.kind),
             None,
             None,
             None,
@@ -116,10 +143,37 @@ def _forward(
         loss, grad = gradient(part @ own.T, goal)
         total += loss
         if grad_x is not None:
-            torch.mm(grad, own, out=grad_x[begin : begin + rows])
+            grad_x[begin : begin + rows] = product(grad, own)
         if grad_weight is not None:
             _add_product(grad_weight, grad, part)
     return total, grad_x, grad_weight
+
+
+def product(grad: Tensor, weight: Tensor) -> Tensor:
+    """grad [rows, classes] · weight [classes, width].
+
+    Its output is small and its sums long: on a GPU slices of classes are summed side by side, as
+    many as give every multiprocessor a tile, and added in float32.
+    """
+    slices = 1
+    if grad.is_cuda:
+        there = torch.cuda.get_device_properties(grad.device).multi_processor_count
+        slices = slices_of(len(grad), grad.shape[1], weight.shape[1], there)
+    if slices == 1 or grad.dtype not in (torch.bfloat16, torch.float16):
+        return grad @ weight
+    parts = grad.unflatten(1, (slices, -1)).transpose(0, 1)
+    batched: Any = torch.bmm  # whose stub lacks out_dtype
+    sums = batched(parts, weight.unflatten(0, (slices, -1)), out_dtype=torch.float32)
+    return sums.sum(0).to(grad.dtype)
+
+
+def slices_of(rows: int, classes: int, width: int, processors: int) -> int:
+    """The most slices, a power of two, that divide the classes evenly and fill the device once."""
+    tiles = -(-rows // TILE[0]) * -(-width // TILE[1])
+    slices = 1
+    while 2 * slices * tiles <= processors and classes % (16 * slices) == 0:
+        slices *= 2
+    return slices
 
 
 def _add_product(into: Tensor, grad: Tensor, x: Tensor) -> None:

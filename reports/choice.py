@@ -57,6 +57,13 @@ def size_of(workload: Workload, size: str | None) -> str:
     return size or workload.sizes[0]
 
 
+def size_of_length(workload: Any, length: int) -> str:
+    """The size of users with up to `length` events, of a workload that has such."""
+    if not hasattr(workload, "of_length"):
+        raise Misuse(f"workload {workload.name!r} has no lengths; --length is of lma")
+    return workload.of_length(length)
+
+
 def set_threads(threads: int | None) -> int:
     """Use `threads` CPU threads (torch's and the kernels'), or as many as torch chose."""
     import torch

@@ -1,4 +1,9 @@
-"""The dense kernels of `lma` on one GPU: attention paths side by side, the fused cross-entropy."""
+"""The dense kernels of `lma` on one GPU: attention paths side by side, the fused cross-entropy.
+
+    python3 -m reports.lma_paths FILE attention output
+
+Each appends one JSON object to FILE and says what it found on standard error. Needs no network.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +23,9 @@ from recis_core.attention import PATHS, causal_attention
 from recis_core.cross_entropy import fused_gradient, linear_cross_entropy, softmax_gradient
 from recis_core.sequences import Sequences
 from reports.console import say
+from reports.throughput import product_rate
+from roofline.kinds import now
+from roofline.stamp import place
 from workloads import find
 from workloads.lma_data import lengths
 
@@ -36,12 +45,6 @@ def seconds(call: Callable[[], Any], repeats: int = 5) -> float:
     return statistics.median(found)
 
 
-def matmul_rate() -> float:
-    """FLOP/s of a bfloat16 product of 8192^3, the roof shares are of."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2 * 8192**3 / seconds(lambda: a @ b, 20)
-
-
 def bench_lengths(name: str, seed: int = 0) -> list[int]:
     """Lengths of a batch as `bench` draws them, of `lma-100k` a user of full length."""
     config = find(name).config("bench")
@@ -50,9 +53,9 @@ def bench_lengths(name: str, seed: int = 0) -> list[int]:
     return [int(n) for n in lengths(config.planted, np.random.default_rng(seed), config.batch)]
 
 
-def attention(asked: argparse.Namespace) -> dict[str, Any]:
+def attention() -> dict[str, Any]:
     """Every path, forward and backward, on the lengths of both benches and many short users."""
-    roof = matmul_rate()
+    roof = product_rate("bfloat16")
     say(f"matrix product {roof / 1e12:.0f} TFLOP/s")
     cases = {name: bench_lengths(name) for name in ("lma-16k", "lma-100k")}
     cases["64 users of 1 to 999"] = [int(n) for n in np.random.default_rng(1).integers(1, 1000, 64)]
@@ -105,13 +108,13 @@ def inputs_of(drawn: list[int], heads: int, dim: int) -> tuple[Tensor, Sequences
     return packed.requires_grad_(), Sequences.of(offsets)
 
 
-def output(asked: argparse.Namespace) -> dict[str, Any]:
+def output() -> dict[str, Any]:
     """The fused linear layer and cross-entropy over a million classes, forward and backward."""
     n, width, classes = 16_384, 512, 1_000_000
     x = torch.randn(n, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     weight = (torch.randn(classes, width, device="cuda") * 0.02).requires_grad_()
     target = torch.randint(classes, (n,), device="cuda")
-    roof = matmul_rate()
+    roof = product_rate("bfloat16")
     found = []
     compiled = torch.compile(fused_gradient, fullgraph=True, dynamic=True)
     forms = {"eager": softmax_gradient, "compiled": compiled}
@@ -128,3 +131,21 @@ def output(asked: argparse.Namespace) -> dict[str, Any]:
                       "peak_gb": torch.cuda.max_memory_allocated() / 1e9})  # fmt: skip
         say(json.dumps(found[-1]))
     return {"output": found, "matmul": roof}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path, help="records, appended to")
+    parser.add_argument("what", choices=["attention", "output"], nargs="+")
+    asked = parser.parse_args()
+    for what in asked.what:
+        found = {"attention": attention, "output": output}[what]()
+        command = f"python3 -m reports.lma_paths FILE {what}"
+        record = {"what": what, "taken": now(), **place("cuda", command), **found}
+        asked.file.parent.mkdir(parents=True, exist_ok=True)
+        with asked.file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()

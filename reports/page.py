@@ -14,6 +14,7 @@ from reports import (
     page_ops,
     page_ratios,
     page_steps,
+    page_training,
 )
 from reports.page_blocks import Block, Cell, Column, Prose, Section, Table, number, percent
 from reports.page_records import Shelf, shelves
@@ -64,6 +65,7 @@ def machine(shelf: Shelf) -> list[Section]:
         page_machine.section(shelf),
         page_steps.section(shelf),
         page_steps.comparisons(shelf),
+        page_training.section(shelf),
         ops,
         page_history.section(shelf),
         strangers(shelf),

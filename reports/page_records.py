@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 from reports.records import RecordError
 
 Content = dict[str, Any]
-KINDS = ("op", "anchor", "conformance", "roofs", "step", "compare", "counters", "other")
+KINDS = (
+    "op", "anchor", "conformance", "roofs", "step", "compare", "counters", "training", "largest",
+    "other",
+)  # fmt: skip
 
 
 class Machine(NamedTuple):

@@ -32,12 +32,17 @@ def planned(workload: Any, size: str, rule: Rule, batch: int, rows: int | None =
     if not has_plan(workload):
         raise Misuse(f"{workload.name} cannot be planned: nobody knows its ids' distribution")
     there = workload.train_rows(size)
+    # Of a model that cannot be run without data the workload counts itself.
+    costs = getattr(workload, "dense_costs", lambda size, batch: None)(size, batch)
+    with torch.device("meta"):
+        model = workload.model(size)
     return plan_of(
-        workload.model(size),
+        model,
         workload.demands(size),
         rule,
         batch=batch,
         train_rows=there if rows is None else min(rows, there),
+        dense=costs,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from roofline.kinds import Comparison, Counters, RoofsRecord, StepRecord
+from roofline.kinds import Comparison, Counters, LargestBatch, RoofsRecord, StepRecord, Training
 from roofline.record import Record
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ KINDS: dict[str, type] = {
     "step": StepRecord,
     "compare": Comparison,
     "counters": Counters,
+    "training": Training,
+    "largest": LargestBatch,
 }
 
 

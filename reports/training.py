@@ -22,10 +22,13 @@ from reports.console import console, emit, say
 from reports.data import written
 from reports.failure import Failure
 from reports.plan import has_plan
+from reports.records import append
 from reports.run import Run
+from reports.throughput import Throughput, tell
 from roofline.device import measure_roofs
 from roofline.meter import Meter
 from roofline.trace import StepTrace, step_table
+from workloads.manifest import read_manifest
 from workloads.plan import dense_costs
 
 
@@ -57,6 +60,9 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
     if wishes.trace:
         bar.figures = Meter(trace, measure_roofs(kernels.device, quick=True), flops_of(run))
     callbacks: list[Callback] = [bar, JsonLog(folder / "log.jsonl"), *extra]
+    throughput = Throughput() if hasattr(model, "watch") else None
+    if throughput is not None:
+        callbacks.append(throughput)
     reader = run.reader(model, watched)
     settings = replace(settings, scheduler=run.scheduler(reader.batches))
     trainer = Trainer(
@@ -75,6 +81,8 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
         metrics = trainer.train(resume=wishes.resume)
     except Interrupted as stop:
         raise Failure(f"{stop} --out {folder}") from None
+    if throughput is not None:
+        speed(run, trainer, throughput, folder)
     conclude(run, trainer, metrics, trace if wishes.trace else None, folder, wishes)
 
 
@@ -92,11 +100,20 @@ def asked_for(wishes: Wishes) -> list[Callback]:
 
 
 def flops_of(run: Run) -> float | None:
-    """Of the dense part in a step, None for a workload that has no plan."""
-    if not has_plan(run.kind()):
+    """Of the dense part in a step, None where it differs from step to step or has no plan."""
+    if not has_plan(run.kind()) or hasattr(run.kind(), "dense_costs"):
         return None
     # A model of its own, which is moved to torch's meta device.
     return dense_costs(run.model(), run.batch_size)[0] * run.accumulation
+
+
+def speed(run: Run, trainer: Trainer, throughput: Throughput, folder: Path) -> None:
+    """Say how fast the steps were and what they reached; one record more in training.jsonl."""
+    manifest = read_manifest(Path(run.data)) or {}
+    record = throughput.record(run, trainer, manifest.get("known", {}).get("train", {}))
+    if record is not None:
+        tell(record)
+        append(folder / "training.jsonl", [record])
 
 
 def origins(kernels: Kernels) -> str:

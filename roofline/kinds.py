@@ -100,7 +100,8 @@ class Comparison(Stamped):
     `contenders`: {name, what ("backend" or "baseline"), status, reason, seconds (of a step, one a
     round), rows_per_s, losses, origins, stages}. `ratios`: {name, over, ratio, low, high, level}:
     time of `name` over time of `over`, with its confidence interval; only between contenders whose
-    losses agreed. `agreed`: whether all did.
+    losses agreed. `agreed`: whether all did. `optimizer`: of the rows. `reach`: how far the losses
+    of each step may lie apart, empty where all were within the tolerance of one step.
     """
 
     workload: str
@@ -113,7 +114,65 @@ class Comparison(Stamped):
     contenders: Sequence[Facts]
     ratios: Sequence[Facts]
     agreed: bool
+    optimizer: str = "adam"
+    reach: Sequence[float] = ()
     kind: str = "compare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Stamped):
+    """A training of a workload whose steps differ in size, and what its data allow at best.
+
+    Of the steps after the first `warm`: `seconds`, `tokens` (events) and `flops` of each (counted
+    from its lengths, backward as two forwards; what is computed again does not count), their means
+    a second, `mfu`: flops a second over the data sheet's and over a measured matrix product's of
+    the same type (None where unknown). `losses`: of every step, by part; `reached`: their means
+    over the last `window` steps; `known`: the least anybody can reach; `gap`: share by which the
+    sum of the former exceeds that of the latter.
+    """
+
+    workload: str
+    size: str
+    backend: str
+    batch: int
+    steps: int
+    warm: int
+    precision: str
+    compiled: bool
+    settings: Facts
+    seconds: Sequence[float]
+    tokens: Sequence[int]
+    flops: Sequence[float]
+    tokens_per_s: float
+    flops_per_s: float
+    mfu: Facts
+    peak_bytes: int | None
+    rows: int
+    losses: Facts
+    window: int
+    reached: Facts
+    known: Facts
+    gap: float | None
+    seed: int = 0
+    kind: str = "training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestBatch(Stamped):
+    """The largest batch of each contender that trains two steps, all found by the same search.
+
+    `limit`: bytes there were. `tried`: of each contender {users, events, fits, seconds,
+    peak_bytes} of every batch tried. `within`: the share by which a larger batch may still fit.
+    """
+
+    workload: str
+    size: str
+    precision: str
+    limit: int
+    within: float
+    largest: Mapping[str, int]
+    tried: Mapping[str, Sequence[Facts]]
+    kind: str = "largest"
 
 
 @dataclass(frozen=True, kw_only=True)

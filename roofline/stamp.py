@@ -39,6 +39,18 @@ def stamp(roofs: Roofs, command: str) -> dict[str, Any]:
     }
 
 
+def place(device: str, command: str) -> dict[str, Any]:
+    """The same, where no roofs were measured."""
+    host = describe()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else host.name
+    kind = torch.device(device).type
+    found: dict[str, Any] = {"name": name, "kind": kind, "host": host.name, "cores": host.cores}
+    if kind == "cuda":
+        found |= {"clocks": clocks()}
+    threads = torch.get_num_threads()
+    return {"device": found, "threads": threads, "versions": versions(), "command": command}
+
+
 def roofs_record(roofs: Roofs) -> RoofsRecord:
     """The roofs beside the data sheet of the device, if it is known."""
     sheet = sheet_of(roofs.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,20 @@ class Demand:
             return np.log1p(rank) / math.log1p(self.vocab)
         power = 1 - self.skew
         return ((rank + 1) ** power - 1) / ((self.vocab + 1.0) ** power - 1)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A feature's ids, `per_row` in a mean row, of several kinds that have none in common: of
+    each its share of the values and a `Demand` whose own `per_row` does not matter."""
+
+    per_row: float
+    parts: tuple[tuple[float, Demand], ...]
+
+    def distinct(self, rows: float) -> float:
+        """Expected number of distinct ids in `rows` rows."""
+        each = (replace(d, per_row=share * self.per_row) for share, d in self.parts)
+        return sum(demand.distinct(rows) for demand in each)
 
 
 def shown(mean: float, length: int) -> float:

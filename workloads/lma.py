@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from workloads.definition import Defaults
 from workloads.lma_data import Planted
 from workloads.lma_files import Rows, write_users
 from workloads.lma_model import LmaModel, Shape
+from workloads.lma_plan import demands, dense_costs
 from workloads.manifest import read_manifest
+from workloads.plan import Demands, DenseCosts
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,19 @@ SMALL = {
         dense_lr=1.5e-3,
     ),
 }
+LENGTH = "length-"
+
+
+def longer(config: LmaConfig, length: int) -> LmaConfig:
+    """Without layers and next items, for which so many events would be too many."""
+    return replace(
+        config,
+        planted=replace(config.planted, length=length),
+        rows=Rows(40 * config.batch, 16, 2),
+        shape=replace(config.shape, length=length, layers=0, items=0, positions=0),
+    )
+
+
 CONFIGS = {
     "lma-16k": {**SMALL, "bench": bench(16_384, 8, 3_200, 2_048)},
     "lma-100k": {**SMALL, "bench": bench(100_000, 1, 400, 16_384)},
@@ -70,7 +85,14 @@ class Lma:
         self.configs = CONFIGS[name]
         self.sizes = tuple(self.configs)
 
+    def of_length(self, length: int) -> str:
+        """The size whose users have up to `length` events, which target attention alone reads."""
+        return f"{LENGTH}{length}"
+
     def config(self, size: str) -> LmaConfig:
+        length = size.removeprefix(LENGTH)
+        if length != size and length.isdecimal() and int(length) > 0:
+            return longer(self.configs["bench"], int(length))
         if size not in self.configs:
             raise ValueError(f"{self.name} has no size {size!r}; there are {', '.join(self.sizes)}")
         return self.configs[size]
@@ -91,6 +113,16 @@ class Lma:
     def defaults(self, size: str) -> Defaults:
         config = self.config(size)
         return Defaults(config.batch, 1, "adam", config.lr, config.dense_lr)
+
+    def demands(self, size: str) -> Demands:
+        return demands(self.config(size).planted)
+
+    def dense_costs(self, size: str, batch: int) -> DenseCosts:
+        config = self.config(size)
+        return dense_costs(config.planted, config.shape, batch)
+
+    def train_rows(self, size: str) -> int:
+        return self.config(size).rows.train
 
     def ceiling(self, folder: Path | str) -> float | None:
         manifest = read_manifest(Path(folder))

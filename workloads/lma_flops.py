@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from workloads.lma_files import EVENTS
-from workloads.lma_model import Shape
+
+if TYPE_CHECKING:
+    from workloads.lma_model import Shape
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Flops:
     def training(self) -> float:
         """Forward, and twice as much backward; what is computed again does not count."""
         return 3 * self.forward
+
+    def times(self, share: float) -> Flops:
+        return Flops(*(share * getattr(self, f.name) for f in fields(self)))
 
 
 def flops_of(shape: Shape, lengths: Sequence[int]) -> Flops:

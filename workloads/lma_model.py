@@ -24,10 +24,15 @@ from recis_core.sequences import Sequences
 from recis_core.task import Task
 from workloads.dense import mlp
 from workloads.lma_files import EVENTS
+from workloads.lma_flops import flops_of
 
 # What the states are multiplied by before the output: with it Adam's steps of the output matrix
 # move logits so many times further, at rates that the layers bear.
 GAIN = 10.0
+# Adam's eps for the output matrix: the gradient of a row that is some thousandth of the targets.
+# Without it a row that is a target once in a thousand steps moves then as far as one that is in
+# each, and most of a million rows are such.
+OUTPUT_EPS = 1e-2
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,14 @@ class LmaModel(nn.Module):
         )
         nn.init.eye_(self.value.weight)
         self.mlp = mlp(3 * width, shape.hidden)
+        self.match = nn.Linear(heads, 1)
+        nn.init.ones_(self.match.weight)
         self.output = nn.Linear(width, shape.items, bias=False) if shape.items else None
         if self.output is not None:
             nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
         self.gradient: Gradient = softmax_gradient
         self.next_loss: Tensor | None = None
+        self.watch: Callable[..., None] | None = None
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor | Logits:
         sequences = Sequences.of(inputs["item.offsets"])
@@ -113,14 +121,24 @@ class LmaModel(nn.Module):
         # The same projection as the events', so that equal ids look alike; it has no age.
         candidate = self.project(pad(candidate, (0, self.shape.dim)))
         logits = self.click(candidate, x, sequences)
-        if self.output is None or not self.training:
+        if not self.training:
+            return logits
+        if self.output is None:
+            self.tell(sequences, {})
             return logits
         at, following = sequences.last(self.shape.positions)
         target = inputs["item.ids"].index_select(0, following)
         states = GAIN * x.index_select(0, at)
         loss = linear_cross_entropy(states, self.output.weight, target, gradient=self.gradient)
         self.next_loss = loss.detach()
+        self.tell(sequences, {"next": self.next_loss * self.shape.weight})
         return Logits(logits, loss * self.shape.weight)
+
+    def tell(self, sequences: Sequences, losses: dict[str, Tensor]) -> None:
+        """`watch`, if there is one: the users' events, FLOPs of a training pass, losses."""
+        if self.watch is not None:
+            lengths = sequences.lengths
+            self.watch(lengths, flops_of(self.shape, lengths).training, losses)
 
     def encode(self, x: Tensor, sequences: Sequences) -> Tensor:
         """Events [n, width] through every layer."""
@@ -137,8 +155,22 @@ class LmaModel(nn.Module):
         query = self.query(candidate).unflatten(1, (heads, -1))
         key, value = (w.weight.unflatten(0, (heads, -1)) for w in (self.key, self.value))
         attended = target_attention(query, x, key, value, sequences)
-        attended = attended.to(candidate.dtype)
-        return self.mlp(torch.cat([candidate, attended, candidate * attended], 1)).squeeze(1)
+        return self.score(candidate, attended.to(candidate.dtype))
+
+    def score(self, candidate: Tensor, attended: Tensor) -> Tensor:
+        """Logits [rows]: of an MLP, and of how like the two are in each head."""
+        both = candidate * attended
+        alike = both.unflatten(1, (self.shape.heads, -1)).sum(2) * self.shape.width**-0.5
+        made = self.mlp(torch.cat([candidate, attended, both], 1)) + self.match(alike)
+        return made.squeeze(1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an Adam: all but the output by its defaults, the output damped and not decayed."""
+        if self.output is None:
+            return [{"params": list(self.parameters())}]
+        own = self.output.weight
+        rest = [p for p in self.parameters() if p is not own]
+        return [{"params": rest}, {"params": [own], "eps": OUTPUT_EPS, "weight_decay": 0.0}]
 
     def compile_parts(self, compiler: Callable[..., Callable]) -> None:
         """Compile what lies between the attention calls, for any number of events.
@@ -149,7 +181,8 @@ class LmaModel(nn.Module):
         for layer in layers:
             layer.before = compiler(layer.before, dynamic=True)
             layer.after = compiler(layer.after, dynamic=True)
-        self.gradient = compiler(fused_gradient, dynamic=True)
+        # How many states there are varies; of how many classes, and their blocks, does not.
+        self.gradient = compiler(fused_gradient)
 
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:

@@ -7,7 +7,7 @@ real step: ids and offsets read, each touched slot once each way, leaves and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,13 @@ from recis_core.blocks import Slot, lay_out
 from recis_core.optim import Rule
 from recis_core.schema import Feature
 from recis_core.task import tasks_of
-from workloads.demand import Demand
+from workloads.demand import Demand, Mixture
 
 ID, INDEX, FLOAT = 8, 4, 4
 BLOCK_ROWS = 1 << 16
 CELL = 16  # of an id map: id, row, table
 ADAM = 4  # copies of a dense parameter: itself, its gradient, two moments
+Demands = Mapping[str, Demand | Mixture]
 
 
 @dataclass(frozen=True)
@@ -84,31 +85,50 @@ class Plan:
         return {**asdict(self), "peak": self.peak, "step_bytes": self.step.total}
 
 
+@dataclass(frozen=True)
+class DenseCosts:
+    """FLOPs of a step's dense part, forward and backward; bytes it needs by what they are for."""
+
+    flops: int
+    memory: Mapping[str, int]
+
+
 def plan_of(
-    model: Any, demands: Mapping[str, Demand], rule: Rule, *, batch: int, train_rows: int
+    model: Any,
+    demands: Demands,
+    rule: Rule,
+    *,
+    batch: int,
+    train_rows: int,
+    dense: DenseCosts | None = None,
 ) -> Plan:
     """The plan of training `model`, whose features ask for `demands` (by name), with `rule`.
 
     Distinct ids are expected values for ids drawn independently; features that share a table are
     taken to draw from it alike. The memory of activations is what autograd keeps of one forward
-    pass in float32, twice, as backward makes as much again.
+    pass in float32, twice, as backward makes as much again. `dense`: its costs, if the workload
+    knows them; a model whose calls depend on the ids cannot be asked.
     """
     tables = tables_of(model.features, demands, rule, batch, train_rows)
-    flops, kept = dense_costs(model, batch)
+    if dense is None:
+        flops, kept = dense_costs(model, batch)
+        dense = DenseCosts(flops, {"activations": 2 * kept})
     parameters = sum(p.numel() for p in model.parameters())
     memory = table_memory(tables) | {
         "dense parameters and optimizer": ADAM * FLOAT * parameters,
-        "activations": 2 * kept,
-        "the step's rows, leaves and gradients": sparse_memory(model.features, tables, batch),
+        **dense.memory,
+        "the step's rows, leaves and gradients": sparse_memory(
+            model.features, demands, tables, batch
+        ),
         "two batches": 2 * batch_bytes(model, demands, batch),
     }
     step = step_bytes(model.features, demands, tables, rule, batch)
-    return Plan(batch, train_rows, parameters, flops, tables, step, memory)
+    return Plan(batch, train_rows, parameters, dense.flops, tables, step, memory)
 
 
 def tables_of(
     features: tuple[Feature, ...],
-    demands: Mapping[str, Demand],
+    demands: Demands,
     rule: Rule,
     batch: int,
     train_rows: int,
@@ -120,7 +140,7 @@ def tables_of(
     for name, own in asked.items():
         first = demands[own[0].name]
         per_row = sum(demands[f.name].per_row for f in own)
-        together = Demand(per_row, first.vocab, first.skew)
+        together = replace(first, per_row=per_row)
         table = own[0].table
         _, stride = lay_out(slots_of(table.dim, table.dtype, rule))
         rows, touched = (round(together.distinct(n)) for n in (train_rows, batch))
@@ -147,17 +167,19 @@ def table_memory(tables: tuple[TablePlan, ...]) -> dict[str, int]:
     return blocks | {"id maps": CELL * (sum(cells) + max(cells) // 2)}
 
 
-def leaf_rows(feature: Feature, batch: int) -> int:
+def leaf_rows(feature: Feature, demands: Demands, batch: int) -> float:
+    if feature.pooling == "ragged":
+        return batch * demands[feature.name].per_row
     return batch * (feature.length or 1)
 
 
-def leaf_bytes(features: tuple[Feature, ...], batch: int) -> int:
-    return sum(FLOAT * f.table.dim * leaf_rows(f, batch) for f in features)
+def leaf_bytes(features: tuple[Feature, ...], demands: Demands, batch: int) -> int:
+    return round(sum(FLOAT * f.table.dim * leaf_rows(f, demands, batch) for f in features))
 
 
 def step_bytes(
     features: tuple[Feature, ...],
-    demands: Mapping[str, Demand],
+    demands: Demands,
     tables: tuple[TablePlan, ...],
     rule: Rule,
     batch: int,
@@ -170,19 +192,21 @@ def step_bytes(
         ids=round(sum(ID * batch * demands[f.name].per_row for f in features)),
         offsets=INDEX * (batch + 1) * len(features),
         slots=round(slots),
-        leaves=2 * leaf_bytes(features, batch),
+        leaves=2 * leaf_bytes(features, demands, batch),
     )
 
 
-def sparse_memory(features: tuple[Feature, ...], tables: tuple[TablePlan, ...], batch: int) -> int:
+def sparse_memory(
+    features: tuple[Feature, ...], demands: Demands, tables: tuple[TablePlan, ...], batch: int
+) -> int:
     """What lives between lookup and update: ids packed, inverse, transposed index and sorting
     space, the distinct rows' values and gradients, leaves and their gradients."""
     ids = sum(t.ids for t in tables) * (ID + 4 * INDEX + FLOAT)
     rows = sum(t.touched * (2 * FLOAT * t.dim + 2 * ID + 2 * INDEX) for t in tables)
-    return round(ids + rows + 2 * leaf_bytes(features, batch))
+    return round(ids + rows + 2 * leaf_bytes(features, demands, batch))
 
 
-def batch_bytes(model: Any, demands: Mapping[str, Demand], batch: int) -> int:
+def batch_bytes(model: Any, demands: Demands, batch: int) -> int:
     """Ids, weights and offsets of the features, dense columns; before and after unpacking."""
     weighted = {f.name for f in model.features if f.weights is not None}
     size = sum(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 def train(
     workload: Annotated[str, typer.Argument(help="Its name, such as mse.")],
     size: Annotated[str | None, typer.Option(help="Default: the workload's first.")] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Instead of --size: lma with users of such a length.")
+    ] = None,
     backend: Annotated[str, typer.Option(help='One, "a+b" in that order, or auto.')] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Default: data/WORKLOAD-SIZE.")] = None,
@@ -71,7 +74,7 @@ def train(
     from reports.training import Wishes, carry_out
 
     kind = choice.workload_of(workload)
-    size = choice.size_of(kind, size)
+    size = choice.size_of(kind, size) if length is None else choice.size_of_length(kind, length)
     choice.set_threads(threads)
     kernels = choice.kernels_of(backend, device)
     folder = out or choice.folder_of(workload, size, resume)
