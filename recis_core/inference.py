@@ -28,7 +28,7 @@ def prepared(
 ) -> Iterator[tuple[Batch, Prepared]]:
     """The batches on the device and what they ask for, `depth` of them prepared ahead."""
 
-    def make(batch: Batch, _: None, turn: Turn) -> tuple[Batch, Prepared]:
+    def make(batch: Batch, _: Turn) -> tuple[Batch, Prepared]:
         return batch, embedding.prepare(batch, False)
 
     with Pipeline(batches, make, kernels.device, depth) as ahead:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import count
 from threading import Semaphore
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
@@ -41,18 +41,14 @@ class Pipeline(Generic[T]):
     def __init__(
         self,
         source: Iterable[Batch],
-        make: Callable[[Batch, Any, Turn], T],
+        make: Callable[[Batch, Turn], T],
         device: torch.device | str,
         depth: int,
         per_step: int = 1,
-        position: Callable[[], Any] = lambda: None,
-        inline: bool = False,
     ) -> None:
         if depth < 0:
             raise ValueError(f"depth is {depth}, not 0 or more")
         self._source, self._make, self.depth = source, make, depth
-        self._position, self._inline = position, inline and depth > 0
-        self._ready: deque[Any] = deque()
         self._device, self._per_step = torch.device(device), per_step
         on_gpu = self._device.type == "cuda" and depth > 0
         self._side = side_stream(self._device) if on_gpu else None
@@ -67,9 +63,6 @@ class Pipeline(Generic[T]):
         if self._side is not None:
             # What the consumer has launched so far may be what the batches are made with.
             self._side.wait_stream(torch.cuda.current_stream(self._device))
-        if self._inline:
-            self._running = self._stack.enter_context(closing(self._inline_items()))
-            return self
         self._running = self._stack.enter_context(
             worked(self._items(), self.depth, "recis-prepare")
         )
@@ -87,15 +80,7 @@ class Pipeline(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        if self._inline:
-            if not self._ready:
-                self._ready.append(self._try())
-            found = self._ready.popleft()
-            if isinstance(found, BaseException):
-                raise found
-            item, made = found
-        else:
-            item, made = next(self._running)
+        item, made = next(self._running)
         if made is not None:
             torch.cuda.current_stream(self._device).wait_event(made)
         return item
@@ -103,37 +88,6 @@ class Pipeline(Generic[T]):
     def advance(self) -> None:
         """The step in progress has changed all that `make` looks at: the next one's turn."""
         self._gate.release()
-
-    def meanwhile(self) -> None:
-        """Make items ahead: the device has something else to do."""
-        if self._inline:
-            while len(self._ready) < self._per_step:
-                self._ready.append(self._try())
-
-    def _try(self) -> Any:
-        try:
-            return next(self._running)
-        except Exception as error:
-            return error
-
-    def _fetch(self, source: Iterator[Batch]) -> tuple[Batch, Any] | None:
-        batch = next(source, None)
-        if batch is None:
-            return None
-        position = self._position()
-        return batch.to(self._device, non_blocking=True), position
-
-    def _inline_items(self) -> Generator[tuple[T, torch.cuda.Event | None], None, None]:
-        source = iter(self._source)
-        with self._lane():
-            ahead = self._fetch(source)
-        while ahead is not None:
-            with self._lane():
-                self._let_go()
-                item, made = self._make(*ahead, lambda: None), self._mark()
-                ahead = self._fetch(source)
-            yield item, made
-            del item
 
     def retire(self, items: Sequence[T]) -> None:
         """Nothing more will be launched that uses `items`."""
@@ -147,12 +101,13 @@ class Pipeline(Generic[T]):
         for self._number in count():
             with self._lane():
                 self._let_go()
-                fetched = self._fetch(source)
-                if fetched is None:
+                batch = next(source, None)
+                if batch is None:
                     return
-                item, made = self._make(*fetched, self._turn), self._mark()
+                batch = batch.to(self._device, non_blocking=True)
+                item, made = self._make(batch, self._turn), self._mark()
             yield item, made
-            del item, fetched
+            del item, batch
 
     @contextmanager
     def _lane(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recis_core import checkpoint, inference, resume
 from recis_core.callbacks import Callback
@@ -82,7 +82,6 @@ class Trainer:
         self.interrupt = Interrupt()
         self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
-        self.inline = False
         self._position: Any = None  # while the reader is ahead of the training
 
     @property
@@ -158,7 +157,7 @@ class Trainer:
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
-                    launched = self.launch_step(ready, ahead.advance, ahead.meanwhile)
+                    launched = self.launch_step(ready, ahead.advance)
                     ahead.retire(ready)
                     pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
@@ -174,20 +173,11 @@ class Trainer:
     def _pipeline(self, reader: TrainReader) -> Pipeline[Ready]:
         depth = depth_of(self.settings.overlap, self.kernels.device)
 
-        def make(batch: Batch, position: Any, turn: Turn) -> Ready:
-            target = target_of(self.tasks, batch)
+        def make(batch: Batch, turn: Turn) -> Ready:
             asked = self.embedding.prepare(batch, True, turn) if depth else batch
-            return Ready(batch, target, asked, position)
+            return Ready(batch, target_of(self.tasks, batch), asked, reader.state())
 
-        return Pipeline(
-            reader,
-            make,
-            self.kernels.device,
-            depth,
-            self.settings.accumulation,
-            reader.state,
-            self.inline,
-        )
+        return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
 
     def _between(self, pending: Pending, epoch_ended: bool) -> None:
         """What is due after a step."""
@@ -215,10 +205,7 @@ class Trainer:
         return self.settle(self.launch_step(ready))
 
     def launch_step(
-        self,
-        ready: Sequence[Ready],
-        looked_up: Callable[[], None] = lambda: None,
-        meanwhile: Callable[[], None] = lambda: None,
+        self, ready: Sequence[Ready], looked_up: Callable[[], None] = lambda: None
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
@@ -228,14 +215,8 @@ class Trainer:
         shares = gradients(self.model, self.forward, self.embedding, ready, looked_up)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
-
-        def read(norm: Tensor) -> float:
-            numbers.send(norm)
-            meanwhile()
-            return numbers.read(norm)
-
         clipped = clip_and_guard(
-            self.parameters, self.embedding, settings.clip, settings.guard > 0, read
+            self.parameters, self.embedding, settings.clip, settings.guard > 0, numbers.read
         )
         numbers.send(clipped.norm)
         if clipped.finite:
@@ -246,8 +227,6 @@ class Trainer:
             optimizer.zero_grad()
         for scheduler in self.schedulers:
             scheduler.step()
-        if not settings.guard:
-            meanwhile()
         return self._count(ready, numbers, not clipped.finite)
 
     def _count(self, ready: Sequence[Ready], numbers: Numbers, skipped: bool) -> Launched:

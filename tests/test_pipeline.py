@@ -253,7 +253,7 @@ def test_evaluation_and_prediction_are_the_same(kernels, tmp_path):
 
 
 def test_a_pipeline_left_early_ends():
-    def make(batch, position, turn):
+    def make(batch, turn):
         turn()
         return batch.rows
 
