@@ -153,12 +153,13 @@ def compare_blocks(
 
     `old`: the content of `before`, where it is known already.
     """
-    got, old = to_numpy(blocks), old or to_numpy(before)
+    got = to_numpy(blocks)
+    was = old or to_numpy(before)
     stays = np.ones(blocks.capacity, bool)
     for name in blocks.slots:
         dtype = str(blocks.dtype(name)).removeprefix("torch.")
         op.tolerance.check(f"slot {name!r}", got[name], want[name], dtype)
-        stays &= ((want[name] == old[name]) | (np.isnan(want[name]) & np.isnan(old[name]))).all(1)
+        stays &= ((want[name] == was[name]) | (np.isnan(want[name]) & np.isnan(was[name]))).all(1)
     used = torch.zeros(blocks.stride, dtype=torch.bool)
     for slot in blocks.slots.values():
         used[slot.offset : slot.offset + slot.nbytes] = True

@@ -155,7 +155,10 @@ def product(grad: Tensor, weight: Tensor) -> Tensor:
     Its output is small and its sums long: on a GPU slices of classes are summed side by side, as
     many as give every multiprocessor a tile, and added in float32.
     """
-    slices = slices_of(*grad.shape, weight.shape[1]) if grad.is_cuda else 1
+    slices = 1
+    if grad.is_cuda:
+        there = torch.cuda.get_device_properties(grad.device).multi_processor_count
+        slices = slices_of(len(grad), grad.shape[1], weight.shape[1], there)
     if slices == 1 or grad.dtype not in (torch.bfloat16, torch.float16):
         return grad @ weight
     parts = grad.unflatten(1, (slices, -1)).transpose(0, 1)
@@ -164,7 +167,7 @@ def product(grad: Tensor, weight: Tensor) -> Tensor:
     return sums.sum(0).to(grad.dtype)
 
 
-def slices_of(rows: int, classes: int, width: int, processors: int = 132) -> int:
+def slices_of(rows: int, classes: int, width: int, processors: int) -> int:
     """The most slices, a power of two, that divide the classes evenly and fill the device once."""
     tiles = -(-rows // TILE[0]) * -(-width // TILE[1])
     slices = 1

@@ -77,12 +77,11 @@ class Trainer:
         self.step = self.epoch = self.rows = self.skipped = 0
         self.running = RunningLoss()
         self.metrics: dict[str, float] = {}
-        self.evaluated = -1  # the step `metrics` are of
+        self.evaluated = self._saved = -1  # the step `metrics` are of; of the last checkpoint
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
         self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
-        self._saved = -1
         self._position: Any = None  # while the reader is ahead of the training
 
     @property

@@ -17,6 +17,7 @@ from recis_core.callbacks import Callback, Step
 from recis_core.io.reader import Reader
 from recis_core.kernels import Kernels
 from recis_core.mixing import table_salt
+from recis_core.packing import laid_out
 from recis_core.roofs import Roofs
 from recis_core.settings import Settings
 from recis_core.train import Trainer
@@ -47,7 +48,8 @@ class Engine:
         terms = self.terms
         torch.manual_seed(0)
         model: Any = terms.workload.model(terms.size)
-        reader = Reader(terms.data / "train", model.columns, terms.batch, epochs=None,
+        columns = laid_out(model.columns, model.features)
+        reader = Reader(terms.data / "train", columns, terms.batch, epochs=None,
                         drop_remainder=True, kernels=kernels)  # fmt: skip
         settings = Settings(dense=self.dense, steps=steps)
         rule = RULES[terms.optimizer](lr=terms.lr)

@@ -221,9 +221,9 @@ def test_norm_by_blocks(classes: int) -> None:
 
 
 def test_slices_divide_the_classes() -> None:
-    assert slices_of(2048, 1_000_000, 512) == 4
-    assert slices_of(16_384, 1_000_000, 512) == 1
-    assert slices_of(64, 1001, 32) == 1
+    assert slices_of(2048, 1_000_000, 512, 132) == 4
+    assert slices_of(16_384, 1_000_000, 512, 132) == 1
+    assert slices_of(64, 1001, 32, 132) == 1
     for classes in (1024, 4096, 65_536, 10_000):
-        slices = slices_of(128, classes, 64)
+        slices = slices_of(128, classes, 64, 132)
         assert classes % (8 * slices) == 0
