@@ -49,8 +49,7 @@ def page_of(paths: Iterable[Path]) -> Page:
     """The report on every record among `paths`, files or folders; RecordError for a broken one."""
     found = shelves(paths)
     count = sum(len(records) for shelf in found for records in shelf.kinds.values())
-    first = page_findings.findings(found)
-    blocks: list[Block] = [*([first] if first else []), glance(found), *map(Prose, READING)]
+    blocks: list[Block] = [*page_findings.findings(found), glance(found), *map(Prose, READING)]
     sections = [Section("glance", "At a glance", blocks)]
     for shelf in found:
         sections += machine(shelf)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.page_blocks import Cell, Column, Table, seconds
+from reports.page_blocks import Prose, seconds
 from reports.page_matrix import backends_of, by_op_and_backend, geometric, ops_of
 from reports.page_ratios import ratios
 from reports.page_records import Content, Shelf
 from reports.page_steps import named
-from reports.sheet import short
 
 FEW = 3
-COLUMNS = (Column("machine"), Column("question"), Column("what the records say"))
 
 
-def findings(found: Sequence[Shelf]) -> Table | None:
-    """A line for each question that a machine's records answer; None if they answer none."""
-    rows = [
-        [Cell(shelf.machine.title), Cell(question), Cell(answer)]
+def findings(found: Sequence[Shelf]) -> list[Prose]:
+    """A paragraph for each question that a machine's records answer."""
+    return [
+        Prose(f"**{shelf.machine.title}, {question}**: {answer}.")
         for shelf in found
         for question, answer in answers(shelf)
     ]
-    return Table("findings", "What to decide by", COLUMNS, rows) if rows else None
 
 
 def answers(shelf: Shelf) -> Iterator[tuple[str, str]]:
@@ -31,15 +28,15 @@ def answers(shelf: Shelf) -> Iterator[tuple[str, str]]:
         yield "which backend", said
     for content in shelf.latest("compare"):
         if said := beside(content):
-            yield "beside others, same losses", said
+            yield "beside others at equal losses", said
     for content in shelf.latest("step"):
-        first = (content.get("trace") or content).get("first")
+        first = str((content.get("trace") or content).get("first") or "").rstrip(".")
         if first:
-            yield "what to fix first in a step", f"{named(content)}: {first}"
+            yield "to fix first in a step", f"{named(content)}: {first}"
     if said := farthest(shelf.latest("op")):
-        yield "which ops are farthest from their bound", said
+        yield "farthest from their bound", said
     if said := refused(records):
-        yield "what has no number", said
+        yield "refused a time", said
 
 
 def fastest(records: Sequence[Content]) -> str:
@@ -95,9 +92,7 @@ def farthest(records: Sequence[Content]) -> str:
     for op, (_, r) in last:
         least = seconds(r["attainment"] * r["median"]).text
         took = seconds(r["median"]).text
-        said.append(
-            f"{op} on {r['asked']}: {took} where the bound is {least} ({short(str(r['case']))})"
-        )
+        said.append(f"{op} on {r['asked']}, {took} where the bound is {least}")
     return "; ".join(said)
 
 

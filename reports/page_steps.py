@@ -65,6 +65,8 @@ def named(content: Mapping[str, Any]) -> str:
     if any(words):
         backend = content.get("backend")
         said = " ".join(str(w) for w in words if w)
+        if content.get("optimizer") not in (None, "adam"):
+            said += f" with {content['optimizer']}"
         return f"{said} on {backend}" if backend else said
     if run := content.get("run"):
         return f"run {Path(str(run)).name}"
