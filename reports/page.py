@@ -67,6 +67,7 @@ def machine(shelf: Shelf) -> list[Section]:
         page_machine.section(shelf),
         page_steps.section(shelf),
         page_steps.comparisons(shelf),
+        page_training.beside(shelf),
         page_training.section(shelf),
         ops,
         page_history.section(shelf),
@@ -77,7 +78,7 @@ def machine(shelf: Shelf) -> list[Section]:
 
 def strangers(shelf: Shelf) -> Section | None:
     """Records of a kind this page does not know: said, not dropped."""
-    others = shelf["other"]
+    others = [c for c in shelf["other"] if not (c.get("what") == "step" and c.get("backends"))]
     if not others:
         return None
     sources = ", ".join(f"`{s}`" for s in sorted({str(c["source"]) for c in others}))

@@ -97,12 +97,14 @@ def roofs_table(shelf: Shelf) -> Table | None:
         rows.append(
             [
                 Cell(title),
-                number(rate / scale, ",.1f" if rate < 1000 * scale else ",.0f"),
+                number(rate / scale, _form(rate / scale)),
                 Cell(unit),
                 number(said and said / scale, ",.0f"),
                 Cell(f"{rate / said:.0%}", rate / said) if said else dash(),
             ]
         )
+    if not sheet:
+        rows = [row[:3] for row in rows]
     source = ", ".join(str(sheet_of(shelf).get(k, "")) for k in ("name", "source")).strip(", ")
     columns = (
         Column("roof"),
@@ -110,12 +112,16 @@ def roofs_table(shelf: Shelf) -> Table | None:
         Column("unit"),
         Column("data sheet", True, "What the maker states."),
         Column("reached", True, "Measured over data sheet."),
-    )
+    )[: 5 if sheet else 3]
     command = (
         _command(shelf["roofs"]) or f"recis roofline --device {shelf.machine.kind} --roofs --again"
     )
     foot = f"Data sheet: {source}." if source else "This device's data sheet is not known here."
     return Table(f"{shelf.machine.key}-roofs", "Roofs", columns, rows, command, foot=foot)
+
+
+def _form(value: float) -> str:
+    return ",.0f" if value >= 1000 else ".1f" if value >= 1 else ".2f"
 
 
 def _command(records: list[Content]) -> str:

@@ -22,6 +22,37 @@ def section(shelf: Shelf) -> Section | None:
     return Section(key, "Training over long sequences", blocks, 3) if blocks else None
 
 
+def beside(shelf: Shelf) -> Section | None:
+    """Training steps by backend as `reports.step_run` records them; None without one."""
+    records = [c for c in shelf["other"] if c.get("what") == "step" and c.get("backends")]
+    newest = {(c.get("workload"), c.get("size"), c.get("batch")): c for c in records}
+    blocks: list[Block] = []
+    for content in newest.values():
+        title = f"{content.get('workload')} {content.get('size')}"
+        rows = [
+            [
+                Cell(name), seconds(own.get("step")),
+                number(own.get("step") and content["batch"] / own["step"], ",.0f"),
+                seconds(own.get("sparse")), percent(own.get("sparse_mbu")),
+                number(own.get("peak"), ",.1f", 1e-9),
+            ]
+            for name, own in content["backends"].items()
+        ]  # fmt: skip
+        columns = (
+            Column("backend"), Column("median step", True), Column("rows/s", True),
+            Column("sparse part", True, "Its stages waited for one by one: no part of the step."),
+            Column("sparse MBU", True, "Least bytes of the sparse part ÷ its time ÷ copy roof."),
+            Column("peak GB", True, "Most that torch had allocated."),
+        )  # fmt: skip
+        caption = f"{title}: a step of {content['batch']} rows by backend, in turns, equal losses"
+        command = f"python3 -m reports.step_run FOLDER --size {content.get('size')} --data FOLDER "
+        command += "--agree " + " ".join(content["backends"])
+        key = f"{shelf.machine.key}-beside-{len(blocks)}"
+        blocks.append(Table(key, caption, columns, rows, command))
+    key = f"{shelf.machine.key}-beside"
+    return Section(key, "A step by backend", blocks, 3) if blocks else None
+
+
 def reached(content: Mapping[str, Any]) -> str:
     """The losses at the end beside the least possible."""
     known = content["known"]

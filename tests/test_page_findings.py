@@ -52,3 +52,24 @@ def test_a_record_that_only_names_its_device_joins_that_machine(tmp_path):
     kinds.write(tmp_path / "b.jsonl", [{"device": "a processor", "what": "overlap", "ms": 3}])
     page = page_of([tmp_path])
     assert (page.machines, page.count) == (1, 2)
+
+
+def test_a_step_by_backend_stands_in_a_table(tmp_path):
+    step = {
+        "what": "step",
+        "workload": "mse",
+        "size": "bench",
+        "batch": 1000,
+        "device": kinds.DEVICE,
+    }
+    own = {"step": 0.05, "sparse": 0.02, "sparse_mbu": 0.1, "peak": 2e9}
+    kinds.write(tmp_path / "o.jsonl", [kinds.op("ids_mod", "n=1", "numba", 1e-3)])
+    kinds.write(
+        tmp_path / "s.jsonl",
+        [{"threads": 2} | step | {"backends": {"cuda": own, "torch": {"step": 0.5}}}],
+    )
+    found = html(page_of([tmp_path]))
+    rows = Tree(found).table("a-processor-2-cores-beside-0")
+    assert rows == [["cuda", "50 ms", "20,000", "20 ms", "10.0 %", "2.0"],
+                    ["torch", "500 ms", "2,000", *["–"] * 3]]  # fmt: skip
+    assert "of a kind this page does not show" not in found
