@@ -38,8 +38,13 @@ NAME = "run.json"
 
 
 def adamw(parameters: Iterable[Any], **how: Any) -> Optimizer:
-    """AdamW; on a GPU in one kernel, which needs no copies of the parameters."""
+    """AdamW; on a GPU in one kernel, which needs no copies of the parameters.
+
+    A group of parameters may have a "scale" that its rate is multiplied by.
+    """
     found = torch.optim.AdamW(parameters, **how)
+    for group in found.param_groups:
+        group["lr"] *= group.pop("scale", 1.0)
     if all(p.is_cuda for group in found.param_groups for p in group["params"]):
         for group in found.param_groups:
             group |= {"fused": True, "foreach": False}

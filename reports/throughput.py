@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recis_core.train import Trainer
 
 WARM = 30  # steps before any counts: compilation, plans of new lengths, tables that grow
-WINDOW = 50  # last steps whose losses are averaged
+WINDOW = 30  # last steps whose losses are averaged
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import workloads
-from recis_core.cross_entropy import block_of, blocked_norm, slices_of
+from recis_core.cross_entropy import block_of, blocked_norm
 from reports import largest_batch
 from reports.commands.train import begun
 from reports.failure import Failure
@@ -218,12 +218,3 @@ def test_norm_by_blocks(classes: int) -> None:
     x = 30 * torch.randn(5, classes, generator=torch.Generator().manual_seed(classes)).double()
     torch.testing.assert_close(blocked_norm(x), x.logsumexp(1, keepdim=True))
     assert classes % block_of(classes) == 0
-
-
-def test_slices_divide_the_classes() -> None:
-    assert slices_of(2048, 1_000_000, 512) == 4
-    assert slices_of(16_384, 1_000_000, 512) == 1
-    assert slices_of(64, 1001, 32) == 1
-    for classes in (1024, 4096, 65_536, 10_000):
-        slices = slices_of(128, classes, 64)
-        assert classes % (8 * slices) == 0
