@@ -30,10 +30,11 @@ class LmaConfig:
 
 def bench(length: int, batch: int, rows: int, valid: int, positions: int) -> LmaConfig:
     """One 80 GB GPU: a million items, four layers of 512."""
+    share = 1.0 if batch > 1 else 0.2
     return LmaConfig(
         Planted(items=1_000_000, categories=16, shops=50_000, length=length),
         Rows(rows, valid, 16),
-        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions),
+        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions, share=share),
         batch,
         lr=1e-2,
         dense_lr=5e-4,
@@ -67,7 +68,7 @@ def longer(config: LmaConfig, length: int) -> LmaConfig:
         config,
         planted=replace(config.planted, length=length),
         rows=Rows(40 * config.batch, 16, 2),
-        shape=replace(config.shape, length=length, layers=0, items=0, positions=0),
+        shape=replace(config.shape, length=length, layers=0, items=0, positions=0, share=1.0),
     )
 
 

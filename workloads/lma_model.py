@@ -36,18 +36,20 @@ OUTPUT_EPS = 1e-2
 # Of the mean of the events so far, how much all layers together add to an event at first.
 MEAN = 0.25
 # The rate of what only a click's loss moves, which hears a few labels a step, beside the others'.
-CLICK_RATE = 0.1
+CLICK_RATE = 0.2
 BETAS = 0.9, 0.95
 # How far rows begin from 0: those of few ids as far as their sum with others may be read from it
 # at once, those of many ids, which are seen seldom, less.
-DEVIATIONS = {"item": 0.1, "shop": 0.1, "category": 1.0, "brand": 1.0, "age": 0.1}
+DEVIATIONS = {"item": 0.1, "shop": 0.1, "category": 2.0, "brand": 1.0, "age": 0.1}
 
 
 @dataclass(frozen=True)
 class Shape:
     """Numbers of the model. `items`: classes of the next-item objective, 0 for none; its loss,
     over the last `positions` events of each user, counts `weight` times. `layers` 0: target
-    attention alone. `length`: only the last so many events are read."""
+    attention alone. `length`: only the last so many events are read. `share`: how much of a
+    click's gradient goes on to layers and rows; of a single label a step little may, beside the
+    thousands of next items."""
 
     length: int
     dim: int
@@ -58,6 +60,7 @@ class Shape:
     items: int = 0
     positions: int = 0
     weight: float = 1.0
+    share: float = 1.0
 
 
 class Layer(nn.Module):
@@ -150,7 +153,7 @@ class LmaModel(nn.Module):
         candidate = torch.cat([inputs[f"candidate_{name}"] for name in EVENTS[:-1]], 1)
         # The same projection as the events', so that equal ids look alike; it has no age.
         candidate = self.project(pad(candidate, (0, self.shape.dim)))
-        logits = self.click(candidate, x, sequences)
+        logits = self.click(self.quiet(candidate), self.quiet(x), sequences)
         if not self.training:
             return logits
         if self.output is None:
@@ -169,6 +172,10 @@ class LmaModel(nn.Module):
         if self.watch is not None:
             lengths = sequences.lengths
             self.watch(lengths, flops_of(self.shape, lengths).training, losses)
+
+    def quiet(self, x: Tensor) -> Tensor:
+        """x, of whose gradient `share` goes on."""
+        return x if self.shape.share == 1 else torch.lerp(x.detach(), x, self.shape.share)
 
     def encode(self, x: Tensor, sequences: Sequences) -> Tensor:
         """Events [n, width] through every layer."""
