@@ -113,7 +113,8 @@ def flops_of(run: Run) -> float | None:
 def speed(run: Run, trainer: Trainer, throughput: Throughput, folder: Path) -> None:
     """Say how fast the steps were and what they reached; one record more in training.jsonl."""
     manifest = read_manifest(Path(run.data)) or {}
-    record = throughput.record(run, trainer, manifest.get("known", {}).get("train", {}))
+    known = manifest.get("known", {}).get("train", {})
+    record = throughput.record(run, trainer, known, run.kind().ceiling(Path(run.data)))
     if record is not None:
         tell(record)
         append(folder / "training.jsonl", [record])

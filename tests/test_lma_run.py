@@ -170,16 +170,16 @@ def search(file: Path, monkeypatch: pytest.MonkeyPatch, limit: float) -> Any:
 
 
 def test_search_under_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory really limited: contenders that need 4 and 16 MiB a user."""
+    """Memory really limited: contenders that need 1 and 4 MiB a user."""
 
     def hungry(size: int) -> Any:
         return lambda *_: lambda batch: torch.ones(batch.rows * size, dtype=torch.uint8)
 
-    own = {"engine": hungry(4 << 20), "plain": hungry(16 << 20)}
+    own = {"engine": hungry(1 << 20), "plain": hungry(4 << 20)}
     monkeypatch.setattr(largest_batch, "CONTENDERS", own)
-    record = search(tmp_path / "found.jsonl", monkeypatch, 0.3)
-    assert 40 < record.largest["engine"] <= 71
-    assert 10 < record.largest["plain"] <= 17
+    record = search(tmp_path / "found.jsonl", monkeypatch, 0.08)
+    assert 40 < record.largest["engine"] <= 76
+    assert 10 < record.largest["plain"] <= 19
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ BANDS, BAND, STEPS = 4, 8, 4
 
 @dataclass(frozen=True)
 class Planted:
-    """Numbers of the data: `items` V, a multiple of `categories` C > STEPS with V / C >= BANDS · BAND ranks;
-    `length`: the most events of a user; `idle`: share of users without any."""
+    """Numbers of the data: `items` V, a multiple of `categories` C > STEPS with V / C >= BANDS ·
+    BAND ranks; `length`: the most events of a user; `idle`: share of users without any."""
 
     items: int
     categories: int
