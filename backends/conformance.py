@@ -146,14 +146,20 @@ def compare(
         op.tolerance.check(out.name, g, np.asarray(w).astype(g.dtype, copy=False), dtype)
 
 
-def compare_blocks(op: Op[..., Any], blocks: Blocks, want: Slots, before: Any) -> None:
-    """Every slot of every row; no byte may change outside the slots, nor in a row that stays."""
-    got, old = to_numpy(blocks), to_numpy(before)
+def compare_blocks(
+    op: Op[..., Any], blocks: Blocks, want: Slots, before: Blocks, old: Slots | None = None
+) -> None:
+    """Every slot of every row; no byte may change outside the slots, nor in a row that stays.
+
+    `old`: the content of `before`, where it is known already.
+    """
+    got = to_numpy(blocks)
+    was = old or to_numpy(before)
     stays = np.ones(blocks.capacity, bool)
     for name in blocks.slots:
         dtype = str(blocks.dtype(name)).removeprefix("torch.")
         op.tolerance.check(f"slot {name!r}", got[name], want[name], dtype)
-        stays &= ((want[name] == old[name]) | (np.isnan(want[name]) & np.isnan(old[name]))).all(1)
+        stays &= ((want[name] == was[name]) | (np.isnan(want[name]) & np.isnan(was[name]))).all(1)
     used = torch.zeros(blocks.stride, dtype=torch.bool)
     for slot in blocks.slots.values():
         used[slot.offset : slot.offset + slot.nbytes] = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,12 +77,11 @@ class Trainer:
         self.step = self.epoch = self.rows = self.skipped = 0
         self.running = RunningLoss()
         self.metrics: dict[str, float] = {}
-        self.evaluated = -1  # the step `metrics` are of
+        self.evaluated = self._saved = -1  # the step `metrics` are of; of the last checkpoint
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
         self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
-        self._saved = -1
         self._position: Any = None  # while the reader is ahead of the training
 
     @property
@@ -136,7 +137,16 @@ class Trainer:
         return self.reader.state()
 
     def _run(self) -> None:
-        """Step after step; what is due between them; at the end, what was not just done."""
+        """Step after step, and at the end what was not just done."""
+        with closing(self.steps()) as steps:
+            deque(steps, maxlen=0)
+        if self.valid is not None and self.evaluated != self.step:
+            self._evaluate()
+        if self.folder is not None and self._saved != self.step:
+            self.save()
+
+    def steps(self) -> Generator[None]:
+        """The loop of `train`, to be driven from outside: hands back after each step; close it."""
         assert self.reader is not None, "a trainer without a reader does not train"
         settings, epoch = self.settings, self.epoch
         self._position = self.reader.state()
@@ -152,16 +162,13 @@ class Trainer:
                     pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
                     self._between(pending, ended)
+                    yield
                 pending.flush()
         finally:
             # Batches that were read ahead are still to be trained on.
             if self.reader.state() != self._position:
                 self.reader.restore(self._position)
             self._position = None
-        if self.valid is not None and self.evaluated != self.step:
-            self._evaluate()
-        if self.folder is not None and self._saved != self.step:
-            self.save()
 
     def _pipeline(self, reader: TrainReader) -> Pipeline[Ready]:
         depth = depth_of(self.settings.overlap, self.kernels.device)
@@ -174,9 +181,8 @@ class Trainer:
 
     def _between(self, pending: Pending, epoch_ended: bool) -> None:
         """What is due after a step."""
-        settings = self.settings
-        evaluate = self.valid is not None and self._due(settings.evaluate_every, epoch_ended)
-        save = self.folder is not None and self._due(settings.save_every, epoch_ended)
+        evaluate = self.valid is not None and self._due(self.settings.evaluate_every, epoch_ended)
+        save = self.folder is not None and self._due(self.settings.save_every, epoch_ended)
         if not (evaluate or save or self.interrupt.requested):
             return
         pending.flush()
@@ -263,15 +269,9 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of this moment, between two steps; CheckpointError if that fails."""
         assert self.folder is not None, "a trainer without a folder does not save"
-        path = checkpoint.save(
-            self.folder,
-            self.embedding,
-            self.model.state_dict(),
-            resume.state_of(self),
-            kernels=self.kernels,
-            step=self.step,
-            keep=self.settings.keep,
-        )
+        given = self.folder, self.embedding, self.model.state_dict(), resume.state_of(self)
+        keep, kernels = self.settings.keep, self.kernels
+        path = checkpoint.save(*given, kernels=kernels, step=self.step, keep=keep)
         self._saved = self.step
         self.tell("on_save", path)
         return path

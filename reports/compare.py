@@ -55,13 +55,19 @@ def warmed(steps: Mapping[str, Step], count: int) -> dict[str, Turns]:
     return found
 
 
-def judge(found: Mapping[str, Turns]) -> None:
-    """Write a reason to every contender whose losses are not the first one's."""
+def judge(found: Mapping[str, Turns], reach: np.ndarray | None = None) -> None:
+    """Write a reason to every contender whose losses are not the first one's.
+
+    Held to the tolerance of one step, or, per step, to `reach`: how far they may lie apart.
+    """
     trusted = next(iter(found.values()))
     if not np.isfinite(trusted.losses).all():
         trusted.reason = f"a loss of {trusted.name} is not finite"
     for turns in found.values():
         if turns.reason:
+            continue
+        if reach is not None:
+            turns.reason = parted(turns, trusted, reach)
             continue
         count = min(len(trusted.losses), len(turns.losses))
         try:
@@ -69,6 +75,21 @@ def judge(found: Mapping[str, Turns]) -> None:
             LOSS.check(f"losses of {turns.name} beside {trusted.name}", got, want, "float32")
         except Disagreement as error:
             turns.reason = str(error)
+
+
+def parted(turns: Turns, trusted: Turns, reach: np.ndarray) -> str:
+    """At which step the losses part by more than `reach`; empty if they do not."""
+    got, want = np.array(turns.losses), np.array(trusted.losses)
+    count = min(len(got), len(want), len(reach))
+    # A NaN is never near.
+    near = np.abs(got[:count] - want[:count]) <= reach[:count]
+    if near.all():
+        return ""
+    at = int(np.argmin(near))
+    return (
+        f"losses of {turns.name} part from {trusted.name}'s at step {at + 1} of {count}: "
+        f"{got[at]:.7g} beside {want[at]:.7g}, and rounding explains {reach[at]:.2g}"
+    )
 
 
 def interleaved(

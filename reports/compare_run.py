@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.table import Table
 
-from recis_core import optim
-from recis_core.blocks import Blocks, Slot
-from recis_core.io.reader import Reader
 from recis_core.kernels import Kernels
-from recis_core.mixing import table_salt
 from recis_core.roofs import Roofs
-from recis_core.settings import Settings
-from recis_core.train import Trainer
 from reports.compare import Turns, facts, interleaved, judge, ratios, warmed
+from reports.compare_drift import reach
+from reports.compare_engine import Engine, FirstRows
 from reports.console import console, progress, say
 from reports.failure import Failure, Misuse
 from roofline.kinds import Comparison
-from roofline.observer import Observer
 from roofline.stamp import stamp
-from roofline.step import step_facts
 from workloads.baselines.definition import Baseline, Terms
 
 
@@ -44,79 +36,15 @@ class Plan:
         return self.warm + self.rounds * self.turn
 
 
-class Engine:
-    """This project's trainer as a contender, batches in the order of the files."""
-
-    def __init__(self, terms: Terms, kernels: Kernels) -> None:
-        self.terms, self.kernels = terms, kernels
-        torch.manual_seed(0)
-        model: Any = terms.workload.model(terms.size)
-        reader = self.reader(model, kernels)
-        rule = optim.Adam(lr=terms.lr, form="tensorflow")
-        settings = Settings(dense=self.dense)
-        self.trainer = Trainer(model, kernels, rule, reader, settings=settings)
-        self.batches: Iterator[Any] = iter(reader)
-
-    def reader(self, model: Any, kernels: Kernels) -> Reader:
-        folder, batch = self.terms.data / "train", self.terms.batch
-        columns = model.columns
-        return Reader(folder, columns, batch, epochs=None, drop_remainder=True, kernels=kernels)
-
-    def dense(self, parameters: Any) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=self.terms.dense_lr)
-
-    def step(self) -> float:
-        return float(self.trainer.train_step([next(self.batches)])["loss"])
-
-    def traced(self, steps: int, roofs: Roofs) -> dict[str, Any]:
-        """Where the time of further steps goes, from a trainer of its own."""
-        observer = Observer(warm=3, most=steps, few=2)
-        kernels = observer.wrap(self.kernels)
-        torch.manual_seed(0)
-        model: Any = self.terms.workload.model(self.terms.size)
-        Trainer(
-            model,
-            kernels,
-            optim.Adam(lr=self.terms.lr, form="tensorflow"),
-            self.reader(model, kernels),
-            settings=Settings(dense=self.dense, steps=observer.steps),
-            callbacks=[observer],
-        ).train()
-        return step_facts(observer.seen, roofs, kernels.origins)
-
-
-class FirstRows:
-    """How the engine begins rows of a workload's tables, for baselines to begin alike."""
-
-    def __init__(self, model: Any, kernels: Kernels, seed: int = 0) -> None:
-        self.tables = {feature.table.name: feature.table for feature in model.features}
-        self.kernels, self.seed = kernels, seed
-
-    def __call__(self, table: str, ids: np.ndarray, dim: int) -> torch.Tensor:
-        start, device = self.tables[table].initializer, self.kernels.device
-        blocks = Blocks([Slot("weight", dim)], 16, torch.device(device))
-        blocks.grow(max(len(ids), 1))
-        rows = torch.arange(len(ids), dtype=torch.int32, device=device)
-        self.kernels.rows_init(
-            blocks,
-            rows,
-            torch.ones(len(ids), dtype=torch.bool, device=device),
-            torch.zeros(len(ids), dtype=torch.int32, device=device),
-            torch.from_numpy(np.array(ids)).to(device),
-            torch.tensor([table_salt(table)], device=device),
-            self.seed,
-            start.kind,
-            start.a,
-            start.b,
-        )
-        return self.kernels.rows_gather(blocks, "weight", rows).cpu()
-
-
 def compared(
     terms: Terms, plan: Plan, kernels: list[Kernels], baselines: list[Baseline], roofs: Roofs
 ) -> Comparison:
     """The record of a comparison; contenders that are absent or disagree say why and have no
-    ratio. Failure if the first one cannot be timed."""
+    ratio. Failure if the first one cannot be timed.
+
+    The first `plan.warm` losses are held to the tolerance of one step, all of them to what
+    rounding explains after so many steps.
+    """
     absent: list[dict[str, Any]] = []
     steps: dict[str, Any] = {}
     engines = {k.name: Engine(terms, k) for k in kernels}
@@ -141,10 +69,25 @@ def compared(
         if first not in agreed:
             raise Failure(found[first].reason)
         took_turns(agreed, found, plan, terms)
+        for engine in engines.values():
+            engine.close()
         # Losses that part later cost their contender its time all the same.
-        judge({name: found[name] for name in agreed})
+        apart = reach_of(engines[first], [found[name] for name in agreed])
+        judge({name: found[name] for name in agreed}, apart)
     traces = {name: e.traced(plan.traced, roofs) for name, e in engines.items() if name in agreed}
-    return record(terms, plan, list(found.values()), absent, engines, traces, roofs)
+    return record(terms, plan, list(found.values()), absent, engines, traces, roofs, apart)
+
+
+def reach_of(first: Engine, agreed: list[Turns]) -> np.ndarray | None:
+    """Per step, how far right losses may part; None where every loss is within one step's
+    tolerance anyway."""
+    strict = {turns.name: Turns(turns.name, turns.losses) for turns in agreed}
+    judge(strict)
+    if all(turns.agrees for turns in strict.values()):
+        return None
+    count = len(agreed[0].losses)
+    say(f"losses part beyond one step's tolerance: {count} steps once more, disturbed by rounding")
+    return reach(agreed[0].losses, first.twin(count))
 
 
 def took_turns(agreed: dict[str, Any], found: dict[str, Turns], plan: Plan, terms: Terms) -> None:
@@ -168,6 +111,7 @@ def record(
     engines: dict[str, Engine],
     traces: dict[str, Any],
     roofs: Roofs,
+    apart: np.ndarray | None,
 ) -> Comparison:
     contenders = []
     for turns in found:
@@ -184,7 +128,9 @@ def record(
     command = (
         f"recis compare {terms.workload.name} --size {terms.size} --backend {backends} "
         f"--device {terms.device} --rounds {plan.rounds} --steps {plan.turn} --warm {plan.warm} "
-        f"--batch-size {terms.batch}" + (f" --baseline {others}" if others else "")
+        f"--batch-size {terms.batch}"
+        + (f" --optimizer {terms.optimizer}" if terms.optimizer != "adam" else "")
+        + (f" --baseline {others}" if others else "")
     )
     return Comparison(
         **stamp(roofs, command),
@@ -198,6 +144,8 @@ def record(
         contenders=(*contenders, *absent),
         ratios=[asdict(r) for r in ratios(found)],
         agreed=all(turns.agrees for turns in found),
+        optimizer=terms.optimizer,
+        reach=() if apart is None else tuple(apart.tolist()),
     )
 
 

@@ -3,7 +3,8 @@
     python3 -m reports.gpu_run reports/results/h100 [BACKEND …]
 
 writes `conformance.jsonl` (a record for each op of each GPU backend) and `anchors.jsonl` (a record
-for each case of roofline/anchors.py, with its share of the copy roof measured in the same run).
+for each case of roofline/anchors.py and anchors_ids.py, with its share of the copy roof measured in
+the same run).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,15 @@ import backends
 from backends.conformance import examine
 from recis_core.kernels import Kernels, find_op
 from reports.records import append
-from roofline.anchors import Anchor, every, share
+from roofline.anchors import Anchor, partition, rows, segments, share
+from roofline.anchors_ids import features, maps
 from roofline.processor import describe
 from roofline.record import Record, versions
 
 DEVICE = torch.device("cuda")
 LIMIT = 540.0  # seconds; what does not fit is left out, and said
 SAMPLES, WARM = 15, 3
+PARTS = partition, segments, rows, features, maps
 SPIN = 400_000  # cycles the device is kept busy while a call is launched: its time is the device's
 
 
@@ -49,12 +53,20 @@ def build() -> None:
         list(pool.map(lambda name: library(name, (architecture_of(DEVICE),)), names))
 
 
-def seconds(call: Callable[[], Any], cold: torch.Tensor) -> tuple[float, ...]:
+def seconds(
+    call: Callable[[], Any],
+    cold: torch.Tensor,
+    before: Callable[[], None] | None = None,
+    samples: int | None = None,
+) -> tuple[float, ...]:
     """Device times of single calls, L2 flushed before each."""
-    for _ in range(WARM):
-        call()
     found = []
-    for _ in range(SAMPLES):
+    for turn in range(WARM + (samples or SAMPLES)):
+        if before:
+            before()
+        if turn < WARM:
+            call()
+            continue
         cold.fill_(1)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda._sleep(SPIN)
@@ -101,15 +113,21 @@ def conformance(k: Kernels) -> Iterator[Record]:
 
 def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Record:
     try:
-        samples = seconds(anchor.call, cold)
+        samples = seconds(anchor.call, cold, anchor.before, anchor.samples)
     except (RuntimeError, MemoryError) as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return record(k, anchor.op, anchor.case, "error", reason=said, kind="anchor")
     median = statistics.median(samples)
     low, _, high = statistics.quantiles(samples, n=4)
     part = share(anchor, median, copy)
-    goal = f", goal {anchor.goal} %" if anchor.goal and k.name == "cuda" else ""
-    print(f"{k.name:7} {anchor.op:17} {anchor.case:34} {median * 1e6:8.1f} us {part:6.1%}{goal}")
+    unit, rate = "%", f"{part:6.1%}"
+    roofs: dict[str, Any] = {"copy": copy, "share_of_copy": part, "goal_percent": anchor.goal}
+    if anchor.pairs:
+        pairs = anchor.pairs / median
+        unit, rate = "G pairs/s", f"{pairs / 1e9:.1f} G pairs/s"
+        roofs = {"copy": copy, "pairs": pairs, "goal_pairs": (anchor.goal or 0) * 1e9}
+    goal = f", goal {anchor.goal} {unit}" if anchor.goal and k.name == "cuda" else ""
+    print(f"{k.name:7} {anchor.op:17} {anchor.case:34} {median * 1e6:8.1f} us {rate}{goal}")
     return record(
         k,
         anchor.op,
@@ -121,7 +139,7 @@ def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Rec
         spread=(high - low) / median,
         requested_bytes=anchor.nbytes,
         requested_gbs=anchor.nbytes / median / 1e9,
-        roofs={"copy": copy, "share_of_copy": part, "goal_percent": anchor.goal},
+        roofs=roofs,
     )
 
 
@@ -149,7 +167,7 @@ def main(folder: Path, asked: list[str]) -> int:
     print(f"copy roof {copy / 1e9:.0f} GB/s", flush=True)
     for name in names:
         k = backends.load(name, device=DEVICE)
-        for anchor in every(k, DEVICE):
+        for anchor in chain.from_iterable(part(k, DEVICE) for part in PARTS):
             if time.monotonic() > end:
                 print(f"{name}: {anchor.op} and what follows left out, no time left")
                 break

@@ -36,6 +36,7 @@ COLUMNS = (
     Column("±", True, "Distance of the quartiles over the median."),
     Column("requested GB/s", True, "Requested bytes, index at the width moved."),
     Column("of copy roof", True, "Requested bytes ÷ time ÷ copy roof: no MBU."),
+    Column("G pairs/s", True, "Of the id map: pairs of the call over its time."),
     Column("goal", True, "What was asked of the CUDA backend before it was written."),
     Column("goal met"),
     Column("status"),
@@ -79,11 +80,16 @@ def words(r: Content) -> str:
 
 def row(r: Content) -> Sequence[Cell]:
     # The goals are the CUDA backend's.
-    goal = (r.get("roofs") or {}).get("goal_percent") if r.get("asked") == "cuda" else None
-    reached = share(r)
+    roofs = r.get("roofs") or {}
+    pairs, reached = roofs.get("pairs"), share(r)
+    goal, unit, got = roofs.get("goal_percent"), " %", reached and reached * 100
+    if pairs:
+        goal, unit, got = roofs.get("goal_pairs", 0) / 1e9, " G/s", pairs / 1e9
+    if r.get("asked") != "cuda":
+        goal = None
     met = "–"
-    if goal is not None and reached is not None:
-        met = "met" if reached * 100 >= goal else "missed"
+    if goal is not None and got is not None:
+        met = "met" if got >= goal else "missed"
     return [
         Cell(str(r["op"])),
         Cell(str(r["case"])),
@@ -92,7 +98,8 @@ def row(r: Content) -> Sequence[Cell]:
         percent(r.get("spread"), 0),
         number(r.get("requested_gbs"), ",.0f"),
         heat(reached),
-        number(goal, ".0f", unit=" %"),
+        number(pairs and pairs / 1e9, ".1f"),
+        number(goal, ".0f", unit=unit),
         Cell(met),
         status(r),
     ]

@@ -128,9 +128,8 @@ def ops_of(scene: Scene, roofs: Roofs, asked: Asked) -> int:
 
 def count_bytes(scene: Scene, plan: Any, contenders: Any, roofs: Roofs) -> bool:
     """DRAM bytes of every case by Nsight Compute; True if it could not count."""
-    from roofline.counters import count
-
     from reports.roofline import counters_table
+    from roofline.counters import count
 
     found = []
     with progress() as bar:

@@ -24,13 +24,20 @@ SPREAD = GOLDEN - (1 << 64)  # an odd factor: ids that look random
 
 @dataclass(frozen=True)
 class Anchor:
-    """A timed call: `nbytes` by the anchors' rule, `goal` as percent of the copy roof."""
+    """A timed call: `nbytes` by the anchors' rule, `goal` as percent of the copy roof.
+
+    With `pairs` the rate that counts is pairs a second, and the goal is in G pairs/s. `before` is
+    run untimed in front of every call, of which there are `samples`, None: as many as usual.
+    """
 
     op: str
     case: str
     call: Callable[[], Any]
     nbytes: int
     goal: float | None = None
+    pairs: int | None = None
+    before: Callable[[], None] | None = None
+    samples: int | None = None
 
 
 def filled(rows: int, dim: int, slots: tuple[str, ...], device: torch.device) -> Blocks:
@@ -50,9 +57,9 @@ def rows(k: Kernels, device: torch.device) -> Iterator[Anchor]:
         blocks = filled(total, dim, ("weight",), device)
         at = torch.randperm(total, device=device)[:n].int()
         values = torch.randn(n, dim, device=device)
-        call = _call(k.rows_gather, blocks, "weight", at)
+        call = called(k.rows_gather, blocks, "weight", at)
         yield Anchor("rows_gather", case, call, moved, gather)
-        call = _call(k.rows_scatter, blocks, "weight", at, values)
+        call = called(k.rows_scatter, blocks, "weight", at, values)
         yield Anchor("rows_scatter", case, call, moved, scatter)
         del blocks, at, values, call
         n, total = 1 << 20, 1 << 23
@@ -61,7 +68,7 @@ def rows(k: Kernels, device: torch.device) -> Iterator[Anchor]:
         grad = torch.randn(n, dim, device=device)
         step = (blocks, at, grad, None, None, 1e-3, 0.9, 0.999, 1e-8, 0.01, 0.9, 0.999, "torch")
         case, moved = f"D={dim} n={n} V={total}", 4 * n + 28 * n * dim
-        yield Anchor("rows_adamw", case, _call(k.rows_adamw, *step), moved, adamw)
+        yield Anchor("rows_adamw", case, called(k.rows_adamw, *step), moved, adamw)
         del blocks, at, grad, step
 
 
@@ -81,15 +88,15 @@ def segments(k: Kernels, device: torch.device) -> Iterator[Anchor]:
             index = torch.randint(0, distinct, (n,), device=device, dtype=torch.int32)
             offsets = torch.arange(0, n + 1, length, device=device, dtype=torch.int32)
             moved = 4 * n + 4 * (count + 1) + 4 * dim * (n + count)
-            call = _call(k.segment_sum, values, index, offsets, None)
+            call = called(k.segment_sum, values, index, offsets, None)
             yield Anchor("segment_sum", case, call, moved, goal)
             starts, places, _ = k.ids_transpose(index, offsets, None, distinct)
             grad = torch.randn(count, dim, device=device)
             moved = 4 * n + 4 * (count + 1) + 4 * dim * (count + distinct)
-            call = _call(k.segment_sum_grad, grad, starts, places, None)
+            call = called(k.segment_sum_grad, grad, starts, places, None)
             yield Anchor("segment_sum_grad", case, call, moved, 50)
             if dim == DIMS[0] and length < 512:
-                call = _call(k.ids_transpose, index, offsets, None, distinct)
+                call = called(k.ids_transpose, index, offsets, None, distinct)
                 yield Anchor("ids_transpose", f"n={n} U={distinct}", call, 8 * n + 4 * distinct, 8)
 
 
@@ -114,16 +121,11 @@ def partition(k: Kernels, device: torch.device) -> Iterator[Anchor]:
             ids = drawn * SPREAD
             moved = 12 * n + 8 * len(ids.unique())
             for world in (1, 8):
-                call = _call(k.ids_partition, ids, splits, tables, salts, world)
+                call = called(k.ids_partition, ids, splits, tables, salts, world)
                 yield Anchor("ids_partition", f"n={n} {kind} P={world}", call, moved, goal)
 
 
-def every(k: Kernels, device: torch.device) -> Iterator[Anchor]:
-    for part in (partition, segments, rows):
-        yield from part(k, device)
-
-
-def _call(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+def called(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: function(*args)
 
 

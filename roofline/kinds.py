@@ -100,7 +100,8 @@ class Comparison(Stamped):
     `contenders`: {name, what ("backend" or "baseline"), status, reason, seconds (of a step, one a
     round), rows_per_s, losses, origins, stages}. `ratios`: {name, over, ratio, low, high, level}:
     time of `name` over time of `over`, with its confidence interval; only between contenders whose
-    losses agreed. `agreed`: whether all did.
+    losses agreed. `agreed`: whether all did. `optimizer`: of the rows. `reach`: how far the losses
+    of each step may lie apart, empty where all were within the tolerance of one step.
     """
 
     workload: str
@@ -113,6 +114,8 @@ class Comparison(Stamped):
     contenders: Sequence[Facts]
     ratios: Sequence[Facts]
     agreed: bool
+    optimizer: str = "adam"
+    reach: Sequence[float] = ()
     kind: str = "compare"
 
 

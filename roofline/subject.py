@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from backends.poison import fill, other_poison, poison, poisoned_memory
 from backends.replay import check_machine, replay
 from recis_core.blocks import Blocks
 from recis_core.spec import Args, Case, Op, Traffic, params_of
-from recis_core.tolerance import SUMMED, Disagreement
+from recis_core.tolerance import Disagreement
 from recis_core.types import Slots
+from roofline import rounding
 from roofline.bound import row_bytes
 from roofline.ledger import check_steps, continued
 from roofline.rounding import Rounding
@@ -79,13 +80,6 @@ def _parts(blocks: Blocks, rows: Tensor) -> list[tuple[slice, Tensor]]:
     return [(slice(a, b), t) for a, b, t in zip(cuts, cuts[1:], blocks.tensors, strict=False)]
 
 
-def sizes_of(value: Any) -> Any:
-    """Floats without their signs, in arrays and in tables."""
-    if isinstance(value, Slots):
-        return Slots({name: np.abs(a) for name, a in value.items()}, value.fill)
-    return np.abs(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
-
-
 def put(source: Any, target: Any) -> None:
     """Copy the content of an argument back into it."""
     if isinstance(source, Tensor):
@@ -125,19 +119,22 @@ class CallSubject:
         return args, conformance.as_tuple(returned, len(self.declared))
 
     @cached_property
+    def _before(self) -> Slots:
+        """The rows that are named as they were drawn."""
+        assert self._touched is not None
+        return to_numpy(self._touched.content)
+
+    @cached_property
     def _rounding(self) -> Op[..., Any]:
         """The op with a tolerance that knows the size of what is added up, see `rounding`."""
+        return replace(self.op, tolerance=Rounding(self.op.tolerance.by_dtype, lambda: self._sizes))
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, np.ndarray]:
         args, _ = self._want
-        terms: dict[str, np.ndarray] = {}
         if self._touched is not None and "blocks" in self.op.mutates:
-            before = to_numpy(self._touched.content)
-            terms = {f"slot {n!r}": np.abs(a) for n, a in before.items()}
-        elif self.op.tolerance is SUMMED:
-            # The same sums of the terms' sizes.
-            sizes = self.op.reference(*map(sizes_of, args.values()))
-            sizes = conformance.as_tuple(sizes, len(self.declared))
-            terms = {o.name: np.asarray(s) for o, s in zip(self.declared, sizes, strict=True)}
-        return replace(self.op, tolerance=Rounding(self.op.tolerance.by_dtype, terms))
+            return rounding.of_rows(self.op, args, self._before, args["blocks"])
+        return rounding.of_sums(self.op, args, [o.name for o in self.declared])
 
     def agree(self, bound: Any) -> None:
         """Two calls on poisoned outputs, the first one's still alive during the second."""
@@ -178,12 +175,8 @@ class CallSubject:
         if self._touched is not None and "blocks" in self.op.mutates:
             now = Rows.of(self.args["blocks"], self._touched.rows)
             before = self._touched.content
-            padding = {
-                n: np.concatenate([w, to_numpy(before)[n][len(w) :]])
-                for n, w in args["blocks"].items()
-            }
             conformance.compare_blocks(
-                self._rounding, now.content, type(args["blocks"])(padding), before
+                self._rounding, now.content, args["blocks"], before, self._before
             )
             self.restore()
             if not conformance.same(self._kept["blocks"], self.args["blocks"]):

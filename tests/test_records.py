@@ -92,7 +92,7 @@ def test_two_runs_agree_within_three_percent_of_what_takes_longer_than_20_us(tmp
 def test_the_gpu_run_says_what_its_records_are(monkeypatch):
     checked = SimpleNamespace(op="ids_mod", status="ok")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-    monkeypatch.setattr(gpu_run, "seconds", lambda call, cold: (1e-3,) * 4)
+    monkeypatch.setattr(gpu_run, "seconds", lambda *args: (1e-3,) * 4)
     monkeypatch.setattr(gpu_run, "examine", lambda k: [checked])
     k = backends.load("torch")
     anchor = Anchor("ids_mod", "n=1", lambda: None, 12)

@@ -14,14 +14,17 @@ import backends
 from backends.arrays import Variant
 from backends.boundary import Bound
 from backends.conformance import present
+from recis_core import draw
 from recis_core.kernels import Kernels, every_op, find_op
 from recis_core.roofs import Roofs
-from recis_core.spec import Traffic
+from recis_core.spec import Case, Traffic
 from recis_core.tolerance import SUMMED, Disagreement
+from recis_core.types import Slots
 from roofline import bound as bounds
-from roofline import cpu, device
+from roofline import cpu, device, rounding
+from roofline import subject as subject_module
 from roofline.measure import Setting, measure
-from roofline.rounding import Rounding
+from roofline.rounding import ROUNDINGS, Rounding
 from roofline.subject import Rows, subject_of
 from roofline.timer import Timer, Timing
 
@@ -31,6 +34,12 @@ ROOFS = Roofs(
     cache=100e9, random={64: 4e9, 256: 8e9}, matmul=1e11, working_set=1 << 30,
 )  # fmt: skip
 SETTING = Setting(ROOFS, Timer(torch.device("cpu"), torch.ones(1 << 12)), budget=0.01)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 64 rows: those of a bench have a million, each of which is compared."""
+    monkeypatch.setattr(subject_module, "BENCH", Variant())
 
 
 def kernels_with(**calls):
@@ -254,7 +263,7 @@ def test_rows_are_taken_from_and_put_back_into_several_blocks():
 
 
 def test_rounding_admits_the_error_of_large_terms_and_nothing_else():
-    judge = Rounding(SUMMED.by_dtype, {"out": np.array([1000.0, 1000.0])})
+    judge = Rounding(SUMMED.by_dtype, lambda: {"out": ROUNDINGS * np.array([1000.0, 1000.0])})
     want = np.array([0.0, 1.0])
     judge.check("out", want + 3e-4, want, "float32")
     for wrong in (want + 5e-3, want * np.nan, want[:1]):
@@ -262,6 +271,49 @@ def test_rounding_admits_the_error_of_large_terms_and_nothing_else():
             judge.check("out", wrong, want, "float32")
     with pytest.raises(Disagreement):
         judge.check("other", want + 3e-4, want, "float32")
+
+
+def cancelling(rows=200, dim=4):
+    """Arguments of a fused Adagrad: each row's gradient is the small rest of two large terms."""
+    rng = np.random.default_rng(0)
+    large = rng.normal(0, 1e4, (rows, dim))
+    grad = np.concatenate([large, rng.normal(0, 1, (rows, dim)) - large]).astype(np.float32)
+    segments = np.arange(2 * rows).reshape(2, rows).T.reshape(-1).astype(np.int64)
+    return dict(
+        blocks=draw.slots(rng, rows, dim, "weight", "sum"), rows=np.arange(rows),
+        grad=grad.astype(np.float64), scale=None, starts=2 * np.arange(rows + 1),
+        segments=segments, weights=None, rate=None, lr=0.1, eps=1e-10, decay=0.0,
+    )  # fmt: skip
+
+
+def test_rounding_of_a_sum_goes_through_the_update():
+    """Squares of a nearly cancelled sum: allowed is what the sum's rounding moves them, by hand."""
+    op, args = find_op("rows_reduce_adagrad"), cancelling()
+    before = Slots({n: a.astype(np.float64) for n, a in args["blocks"].items()})
+    args["blocks"] = want = Slots({n: a.copy() for n, a in before.items()})
+    op.reference(*args.values())
+    found = rounding.of_rows(op, args, before, want)
+    pairs = args["grad"][args["segments"]].reshape(-1, 2, 4)
+    g, error = pairs.sum(1), ROUNDINGS * np.abs(pairs).sum(1)
+    by_hand = 2 * np.abs(g) * error + error**2 + ROUNDINGS * before["sum"]
+    np.testing.assert_allclose(found["slot 'sum'"], by_hand, rtol=1e-6)
+    # Adagrad moves a weight by lr at most, however wrong its gradient.
+    assert (found["slot 'weight'"] < 0.2 + ROUNDINGS * np.abs(before["weight"])).all()
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1, "ok"), (1.001, "wrong")])
+def test_a_fused_update_of_cancelled_sums_gets_a_time_unless_it_is_wrong(factor, status):
+    op = find_op("rows_reduce_adagrad")
+    right = backends.load("torch").rows_reduce_adagrad
+
+    def backwards(blocks, rows, grad, scale, starts, segments, weights, rate, lr, eps, decay):
+        order = segments.view(-1, 2).flip(1).reshape(-1)  # another order of each row's two terms
+        rest = starts, order, weights, rate, lr * factor, eps, decay
+        right(blocks, rows, grad * np.float32(1 + 2**-22), scale, *rest)
+
+    case = Case("cancelling", {}, lambda rng: cancelling())
+    record = measure(kernels_with(rows_reduce_adagrad=backwards), op, case, SETTING)
+    assert record.status == status, record.reason
 
 
 def test_measured_roofs_are_kept_and_used_again(tmp_path: Path, monkeypatch):

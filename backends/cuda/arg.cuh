@@ -56,6 +56,11 @@ struct Rows {
     }
 };
 
+// The row of vector `t` where a row has `lanes` of them.
+__device__ inline int64_t vector_row(int64_t t, int lanes) {
+    return (lanes & (lanes - 1)) ? t / lanes : t >> (__ffs(lanes) - 1);
+}
+
 // N consecutive elements loaded and stored at once.
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
     T at[N];

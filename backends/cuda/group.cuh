@@ -3,38 +3,77 @@
 //
 // `sort_tiles` orders a tile by bucket within the tile's own stretch and says where runs start;
 // `sort_buckets` gathers a bucket's runs, tile after tile, so that order stays stable, and counts
-// them out. A library radix sort makes three passes over keys and payloads for 20-bit keys; here four
-// bytes a value (low bits of the key, position in the tile) are written once and read once.
+// them out; a bucket larger than CAP, as hot keys make, it leaves to group_large.cuh. A library radix
+// sort makes three passes over keys and payloads for 20-bit keys; here four bytes a value (low bits of
+// the key, position in the tile) and what the caller tags it with are written once and read once.
 #pragma once
 #include "arg.cuh"
 #include "block_scan.cuh"
-#include "lookback.cuh"
+#include "launch.cuh"
 
 namespace grouping {
 constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
 constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
-constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK;
+constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK, PIECE = CAP / 2, FULL = PIECE * 5 / 4;
 
 inline bool possible(int64_t n, int64_t distinct) {
     return n > 0 && n < int64_t(1) << 31 && distinct <= int64_t(MOST_BUCKETS) * KEYS;
 }
 
-struct Work {
-    uint32_t* elements;  // [n] low bits of the key, above them the position in the tile
-    uint16_t* offsets;   // [tiles][buckets + 1]
-    Progress* progress;  // [buckets]
-    int64_t n, distinct, bytes;
-    int tiles, buckets;
+// Bits of the key that a bucket's keys differ in: fewer where keys repeat, so that buckets stay below CAP.
+inline int key_bits(int64_t n, int64_t distinct) {
+    int bits = KEY_BITS;
+    while (bits > 0 && n << bits > FULL * distinct && distinct >> (bits - 1) < MOST_BUCKETS) --bits;
+    return bits;
+}
 
-    Work(void* scratch, int64_t n, int64_t distinct)
-        : n(n), distinct(distinct), tiles(int(ceil_div(n, SPAN))), buckets(int(ceil_div(distinct, KEYS))) {
+// A bucket of more than CAP values, cut into `pieces` of `group` tiles each, of PIECE values on average.
+struct Large {
+    int bucket, first, pieces, group;  // first: the first piece's number among all
+    uint32_t base;                     // place of the bucket's first value
+    int done;                          // pieces counted
+};
+
+// A value in its tile's stretch: low bits of the key, above them the position in the tile; and its tag.
+using Plain = uint32_t;
+using Tagged = uint2;
+__device__ inline uint32_t packed(Plain e) { return e; }
+__device__ inline uint32_t packed(Tagged e) { return e.x; }
+__device__ inline uint32_t tag(Plain) { return 0; }
+__device__ inline uint32_t tag(Tagged e) { return e.y; }
+
+struct Work {
+    void* elements;     // [n] Plain or Tagged
+    uint16_t* offsets;  // [tiles][buckets + 1]
+    Large* large;       // [n / CAP]
+    int32_t* owners;    // [pieces] which of `large` a piece is of
+    uint32_t* counts;   // [pieces][KEYS] values of a key, then those in the pieces before
+    int* taken;         // pieces and large buckets so far
+    int64_t n, distinct, bytes;
+    int bits, tiles, buckets, pieces;  // pieces: the most there can be
+
+    Work(void* scratch, int64_t n, int64_t distinct, int64_t element)
+        : n(n), distinct(distinct), bits(key_bits(n, distinct)), tiles(int(ceil_div(n, SPAN))),
+          buckets(int(ceil_div(distinct, int64_t(1) << bits))), pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
         char* at = static_cast<char*>(scratch);
         auto take = [&](int64_t size) { char* p = at; at += (size + 255) / 256 * 256; return p; };
-        elements = reinterpret_cast<uint32_t*>(take(n * 4));
+        elements = take(n * element);
         offsets = reinterpret_cast<uint16_t*>(take(int64_t(tiles) * (buckets + 1) * 2));
-        progress = reinterpret_cast<Progress*>(take(int64_t(buckets) * 8));
+        large = reinterpret_cast<Large*>(take(n / CAP * sizeof(Large)));
+        owners = reinterpret_cast<int32_t*>(take(int64_t(pieces) * 4));
+        counts = reinterpret_cast<uint32_t*>(take(int64_t(pieces) * KEYS * 4));
+        taken = reinterpret_cast<int*>(take(8));
         bytes = at - static_cast<char*>(scratch);
     }
+
+    __device__ int keys() const { return 1 << bits; }
+
+    // Where the bucket's run starts in the tile's stretch; after it, where it ends.
+    __device__ const uint16_t* run(int tile, int bucket) const {
+        return offsets + int64_t(tile) * (buckets + 1) + bucket;
+    }
+
+    template <typename E> __device__ E* of() const { return static_cast<E*>(elements); }
 };
 
 // Up to here each warp of `sort_tiles` has a lane mask a bucket beside its counters: 48 KiB a block.
@@ -63,33 +102,46 @@ template <bool MASKED> __device__ inline uint32_t rank_of(int key, uint16_t* cou
     return rank;
 }
 
-// Blocks past the tiles do `side(number)`: work of the caller's that nothing here waits for.
-template <bool MASKED, typename K, typename Side>
-__global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Side side) {
-    extern __shared__ uint16_t counters[];  // [WARPS][buckets], then the masks
-    if (blockIdx.x >= unsigned(work.tiles)) {
-        side(int64_t(blockIdx.x) - work.tiles);
-        return;
+// Shared memory of `sort_tiles`, in bytes: masks, then in their place the ordered elements; counters; tags.
+template <typename E> struct Layout {
+    int counters, tags, bytes;
+
+    __host__ __device__ Layout(int buckets, bool masked) {
+        int masks = masked ? WARPS * buckets * 4 : 0, ordered = SPAN * int(sizeof(E));
+        counters = masks > ordered ? masks : ordered;
+        tags = counters + WARPS * buckets * 2;
+        bytes = tags + (sizeof(E) == 8 ? SPAN * 4 : 0);
     }
+};
+
+// `tags(begin, size, out)` fills `out` [size] in shared memory for values [begin, begin + size), if E has tags.
+template <typename E, bool MASKED, typename K, typename Tags>
+__global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Tags tags) {
+    extern __shared__ uint32_t shared[];
+    let_next_start();
     int buckets = work.buckets, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    Layout<E> layout(buckets, MASKED);
+    E* ordered = reinterpret_cast<E*>(shared);
+    uint32_t* masks = shared + warp * buckets;
+    uint16_t* counters = reinterpret_cast<uint16_t*>(shared + layout.counters / 4);
+    uint32_t* tag_of = shared + layout.tags / 4;
     int64_t begin = int64_t(blockIdx.x) * SPAN;
-    for (int b = blockIdx.x * BLOCK + threadIdx.x; b < buckets; b += work.tiles * BLOCK) work.progress[b] = 0;
+    int size = int(work.n - begin < SPAN ? work.n - begin : SPAN);
+    if (blockIdx.x == 0 && threadIdx.x < 2) work.taken[threadIdx.x] = 0;
     uint32_t key[ROUNDS], rank[ROUNDS];
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r) {
-        int64_t i = begin + warp * (SPAN / WARPS) + r * 32 + lane;
-        key[r] = i < work.n ? uint32_t(keys[i]) : ~0u;
+        int local = warp * (SPAN / WARPS) + r * 32 + lane;
+        key[r] = local < size ? uint32_t(keys[begin + local]) : ~0u;
     }
-    for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) counters[c] = 0;
-    uint32_t* masks = MASKED ? reinterpret_cast<uint32_t*>(counters + WARPS * buckets) : nullptr;
-    if (MASKED) {
-        for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) masks[c] = 0;
-        masks += warp * buckets;
-    }
+    for (int c = threadIdx.x; c < WARPS * buckets / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
+    if (MASKED)
+        for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) shared[c] = 0;
+    if constexpr (sizeof(E) == sizeof(Tagged)) tags(begin, size, tag_of);
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r)
-        rank[r] = rank_of<MASKED>(key[r] == ~0u ? -1 : int(key[r] >> KEY_BITS), counters + warp * buckets, masks);
+        rank[r] = rank_of<MASKED>(key[r] == ~0u ? -1 : int(key[r] >> work.bits), counters + warp * buckets, masks);
     __syncthreads();
     // Each warp's count of a bucket becomes the first place of its values in the tile.
     int each = (buckets + BLOCK - 1) / BLOCK, low = threadIdx.x * each, high = min(low + each, buckets);
@@ -108,42 +160,53 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Si
     }
     if (threadIdx.x == 0) offsets[buckets] = uint16_t(total);
     __syncthreads();
+    // Through shared memory, so that stores are consecutive.
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r) {
         if (key[r] == ~0u) continue;
-        uint32_t place = counters[warp * buckets + (key[r] >> KEY_BITS)] + rank[r];
+        uint32_t place = counters[warp * buckets + (key[r] >> work.bits)] + rank[r];
         uint32_t local = warp * (SPAN / WARPS) + r * 32 + lane;
-        work.elements[begin + place] = (key[r] & (KEYS - 1)) | local << KEY_BITS;
+        uint32_t packed = (key[r] & (work.keys() - 1)) | local << KEY_BITS;
+        if constexpr (sizeof(E) == sizeof(Tagged)) ordered[place] = Tagged{packed, tag_of[local]};
+        else ordered[place] = packed;
     }
+    __syncthreads();
+    for (int e = threadIdx.x; e < size; e += BLOCK) work.of<E>()[begin + e] = ordered[e];
 }
 
-// `out(place, i)`: value i comes at `place`. A bucket larger than CAP is taken CAP values at a time,
-// once to count and once to place.
-template <typename Out>
-__global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* starts, Out out) {
-    __shared__ uint32_t places[CAP], cursors[KEYS];
-    __shared__ uint16_t counters[WARPS][KEYS], chunk_counts[KEYS];
-    int bucket = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int each = (work.tiles + BLOCK - 1) / BLOCK;
-    int from = min(int(threadIdx.x) * each, work.tiles), to = min(from + each, work.tiles);
-    auto run = [&](int tile) { return work.offsets + int64_t(tile) * (work.buckets + 1) + bucket; };
-    uint32_t mine = 0, count;
-    for (int tile = from; tile < to; ++tile) mine += uint32_t(__ldg(run(tile) + 1)) - __ldg(run(tile));
-    uint32_t first = block_scan<BLOCK>(mine, &count);
-    for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] = 0;
-    uint32_t base = look_back(work.progress, bucket, count);
+// Up to CAP values of a bucket, ranked by key within a warp. `Out` makes a Value of a value's number
+// and tag: out.value(i, tag).
+template <typename E, typename Out> struct Chunk {
+    using Value = typename Out::Value;
+    union Memory {
+        struct {
+            union {
+                uint32_t places[CAP];
+                uint32_t masks[WARPS][KEYS];
+                Value ordered[CAP];
+            };
+            uint16_t counters[WARPS][KEYS];  // of a warp's values; then of those in the warps before
+            uint16_t counts[KEYS];
+            uint32_t cursors[KEYS];
+        };
+    };
+    uint32_t ranked[CAP_ROUNDS];  // rank in the warp above the key's low bits
+    Value value[CAP_ROUNDS];
+    uint32_t share;  // of a warp
 
-    uint32_t ranked[CAP_ROUNDS], value[CAP_ROUNDS];  // rank in the warp above the key's low bits
-    uint32_t share = 0, size = 0;  // of a warp and of the chunk
-    auto rank_chunk = [&](uint32_t begin) {
-        size = min(count - begin, uint32_t(CAP));
+    // Values [begin, begin + CAP) of the `count` in the runs of all threads' tiles; this thread has
+    // tiles [from, to), and its first value is number `first`. Ends in a barrier.
+    __device__ __forceinline__ void rank(const Work& work, const Out& out, Memory& memory, int bucket, int from,
+                                         int to, uint32_t first, uint32_t begin, uint32_t count) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        uint32_t size = min(count - begin, uint32_t(CAP)), at = first;
         share = (size + BLOCK - 1) / BLOCK * 32;
-        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
-        uint32_t at = first;
+        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK)
+            reinterpret_cast<uint32_t*>(memory.counters)[c] = 0;
         for (int tile = from; tile < to && at < begin + size; ++tile) {
-            uint32_t start = __ldg(run(tile)), end = __ldg(run(tile) + 1);
+            uint32_t start = __ldg(work.run(tile, bucket)), end = __ldg(work.run(tile, bucket) + 1);
             for (uint32_t k = start; k < end; ++k, ++at)
-                if (at >= begin && at < begin + size) places[at - begin] = uint32_t(tile) * SPAN + k;
+                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * SPAN + k;
         }
         __syncthreads();
 #pragma unroll
@@ -151,83 +214,100 @@ __global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* sta
             uint32_t e = warp * share + r * 32 + lane;
             ranked[r] = ~0u;
             if (r * 32 < share && e < size) {
-                uint32_t place = places[e], element = __ldg(work.elements + place);
-                ranked[r] = element & (KEYS - 1);
-                value[r] = place / SPAN * SPAN + (element >> KEY_BITS);
+                uint32_t place = memory.places[e];
+                E element = __ldg(work.of<E>() + place);
+                ranked[r] = packed(element) & (KEYS - 1);
+                value[r] = out.value(place / SPAN * SPAN + (packed(element) >> KEY_BITS), tag(element));
             }
         }
+        __syncthreads();  // the places are read: masks may take their place
+        for (int c = threadIdx.x; c < WARPS * KEYS; c += BLOCK) memory.masks[0][c] = 0;
+        __syncthreads();
 #pragma unroll
         for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share) ranked[r] |= rank_of<false>(int(ranked[r]), counters[warp], nullptr) << KEY_BITS;
+            if (r * 32 < share)
+                ranked[r] |= rank_of<true>(int(ranked[r]), memory.counters[warp], memory.masks[warp]) << KEY_BITS;
         __syncthreads();
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
             uint32_t sum = 0;
             for (int w = 0; w < WARPS; ++w) {
-                uint32_t own = counters[w][k];
-                counters[w][k] = uint16_t(sum);
+                uint32_t own = memory.counters[w][k];
+                memory.counters[w][k] = uint16_t(sum);
                 sum += own;
             }
-            chunk_counts[k] = uint16_t(sum);
+            memory.counts[k] = uint16_t(sum);
         }
         __syncthreads();
-    };
-    auto place_of = [&](int r) {
-        uint32_t low = ranked[r] & (KEYS - 1);
-        return cursors[low] + counters[warp][low] + (ranked[r] >> KEY_BITS);
-    };
-
-    for (uint32_t begin = 0; begin < count; begin += CAP) {
-        rank_chunk(begin);
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
-        __syncthreads();
     }
+
+    // `body(place, value)` of each; cursors are the first places of the keys.
+    template <typename F> __device__ __forceinline__ void each(const Memory& memory, F body) const {
+#pragma unroll
+        for (int r = 0; r < CAP_ROUNDS; ++r) {
+            if (r * 32 >= share || ranked[r] == ~0u) continue;
+            uint32_t low = ranked[r] & (KEYS - 1);
+            body(memory.cursors[low] + memory.counters[threadIdx.x / 32][low] + (ranked[r] >> KEY_BITS), value[r]);
+        }
+    }
+};
+
+// For all threads of the block: enters a bucket of more than CAP values for group_large.cuh.
+__device__ inline void enter_large(const Work& work, int bucket, uint32_t base, uint32_t count) {
+    __shared__ int first, which;
+    // Rounded up, so that there are at most count / PIECE + 1 pieces, as `Work` has room for.
+    int group = int((int64_t(work.tiles) * PIECE + count - 1) / count);
+    int pieces = (work.tiles + group - 1) / group;
+    if (threadIdx.x == 0) {
+        first = atomicAdd(work.taken, pieces);
+        which = atomicAdd(work.taken + 1, 1);
+        work.large[which] = Large{bucket, first, pieces, group, base, 0};
+    }
+    __syncthreads();
+    for (int p = threadIdx.x; p < pieces; p += BLOCK) work.owners[first + p] = which;
+}
+
+// `out(place, value)`: the value that out.value made comes at `place`.
+template <typename E, typename Out>
+__global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* starts, Out out) {
+    extern __shared__ uint32_t shared[];
+    auto& memory = *reinterpret_cast<typename Chunk<E, Out>::Memory*>(shared);
+    wait_for_previous();
+    let_next_start();
+    int bucket = blockIdx.x, each = (work.tiles + BLOCK - 1) / BLOCK;
+    int from = min(int(threadIdx.x) * each, work.tiles), to = min(from + each, work.tiles);
+    // In every tile, what comes before the bucket's run is of the buckets before.
+    uint32_t mine = 0, before = 0, count, base;
+    for (int tile = from; tile < to; ++tile) {
+        uint32_t start = __ldg(work.run(tile, bucket));
+        before += start;
+        mine += uint32_t(__ldg(work.run(tile, bucket) + 1)) - start;
+    }
+    block_scan<BLOCK>(before, &base);
+    uint32_t first = block_scan<BLOCK>(mine, &count);
+    if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
+    if (count > CAP) {
+        enter_large(work, bucket, base, count);
+        return;
+    }
+    Chunk<E, Out> chunk;
+    chunk.rank(work, out, memory, bucket, from, to, first, 0, count);
     // Counts of the keys to their first places.
     constexpr int OWN_KEYS = KEYS / BLOCK;
     uint32_t sum = 0, total;
-    for (int k = 0; k < OWN_KEYS; ++k) sum += cursors[threadIdx.x * OWN_KEYS + k];
-    uint32_t at = base + block_scan<BLOCK>(sum, &total);
+    for (int k = 0; k < OWN_KEYS; ++k) sum += memory.counts[threadIdx.x * OWN_KEYS + k];
+    uint32_t at = block_scan<BLOCK>(sum, &total);
     for (int k = 0; k < OWN_KEYS; ++k) {
-        uint32_t key = threadIdx.x * OWN_KEYS + k, own = cursors[key];
-        int64_t whole = int64_t(bucket) * KEYS + key;
-        if (whole <= work.distinct) starts[whole] = int32_t(at);
-        cursors[key] = at;
-        at += own;
+        int key = threadIdx.x * OWN_KEYS + k;
+        int64_t whole = (int64_t(bucket) << work.bits) + key;
+        if (key < work.keys() && whole < work.distinct) starts[whole] = int32_t(base + at);
+        memory.cursors[key] = at;
+        at += memory.counts[key];
     }
-    if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
     __syncthreads();
-    if (count <= CAP) {
-        // Through shared memory, so that stores are consecutive.
-#pragma unroll
-        for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share && ranked[r] != ~0u) places[place_of(r) - base] = value[r];
-        __syncthreads();
+    // Through shared memory, so that stores are consecutive.
+    chunk.each(memory, [&](uint32_t place, typename Out::Value value) { memory.ordered[place] = value; });
+    __syncthreads();
 #pragma unroll 4
-        for (uint32_t e = threadIdx.x; e < count; e += BLOCK) out(base + e, places[e]);
-        return;
-    }
-    for (uint32_t begin = 0; begin < count; begin += CAP) {
-        rank_chunk(begin);
-#pragma unroll
-        for (int r = 0; r < CAP_ROUNDS; ++r)
-            if (r * 32 < share && ranked[r] != ~0u) out(place_of(r), value[r]);
-        __syncthreads();
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) cursors[k] += chunk_counts[k];
-    }
-}
-
-struct Nothing {
-    __device__ void operator()(int64_t) const {}
-};
-
-// starts [distinct + 1]; `side` runs in `sides` blocks of BLOCK threads before any `out`.
-template <typename K, typename Out, typename Side>
-void group(const K* keys, const Work& work, int32_t* starts, Out out, Side side, int64_t sides,
-           cudaStream_t stream) {
-    bool masked = work.buckets <= MASKED_BUCKETS;
-    int bytes = WARPS * work.buckets * (masked ? 2 + 4 : 2);
-    auto tiles = masked ? sort_tiles<true, K, Side> : sort_tiles<false, K, Side>;
-    cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    tiles<<<unsigned(work.tiles + sides), BLOCK, bytes, stream>>>(keys, work, side);
-    sort_buckets<<<work.buckets, BLOCK, 0, stream>>>(work, starts, out);
+    for (uint32_t e = threadIdx.x; e < count; e += BLOCK) out(base + e, memory.ordered[e]);
 }
 }  // namespace grouping

@@ -15,6 +15,7 @@
 #include "block_scan.cuh"
 #include "columns.cuh"
 #include "hash.cuh"
+#include "launch.cuh"
 #include "lookback.cuh"
 
 // Values a thread: fewer where a batch is small, so that it still brings enough warps.
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN), 1024 * tile_each(SPAN)
     extern __shared__ uint32_t shared[];
     uint32_t *cells = shared, *runs = shared + SPAN;  // [SPAN], [buckets]
     __shared__ int64_t first;
+    let_next_start();
     int buckets = shape.buckets(), size = int(p.n - int64_t(blockIdx.x) * SPAN < SPAN ? p.n % SPAN : SPAN);
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     // What the next kernel counts in starts at zero.
@@ -278,6 +280,8 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
     uint32_t *cells = shared, *places = shared + CELLS;              // [CELLS], [CAP]
     auto* cell_of = reinterpret_cast<uint16_t*>(places + CAP);       // [CAP]
     __shared__ uint32_t speakers[WARPS];
+    wait_for_previous();
+    let_next_start();
     int bucket = blockIdx.x, each = (shape.tiles + BLOCK - 1) / BLOCK;
     int from = min(int(threadIdx.x) * each, shape.tiles), to = min(from + each, shape.tiles);
     uint32_t mine = 0, count;
@@ -384,6 +388,7 @@ template <int SPAN, typename I>
 __global__ void __launch_bounds__(SPAN / tile_each(SPAN)) read_back(Work work, int buckets, int64_t n, I* inverse) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
     __shared__ uint32_t numbers[SPAN];
+    wait_for_previous();
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
     int count = work.offsets[int64_t(blockIdx.x) * (buckets + 1) + buckets];
@@ -423,12 +428,12 @@ int64_t run(const Arg* a, const Pairs& p, const Shape& shape, const Work& work, 
     cudaFuncSetAttribute(collapse<SPAN, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, collapse_bytes);
     cudaFuncSetAttribute(number_buckets<SPAN, CAP, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, bucket_bytes);
     collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work, counts);
-    number_buckets<SPAN, CAP, ONE><<<shape.buckets(), CAP / bucket_each(CAP), bucket_bytes, stream>>>(
-        p, shape, work, tensor<int64_t>(a[5]), tensor<int32_t>(a[6]), counts);
-    if (a[8].dtype == INT32)
-        read_back<SPAN><<<shape.tiles, SPAN / tile_each(SPAN), 0, stream>>>(work, shape.buckets(), p.n, tensor<int32_t>(a[8]));
-    else
-        read_back<SPAN><<<shape.tiles, SPAN / tile_each(SPAN), 0, stream>>>(work, shape.buckets(), p.n, tensor<int64_t>(a[8]));
+    launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes, stream, p,
+                 shape, work, tensor<int64_t>(a[5]), tensor<int32_t>(a[6]), counts);
+    WITH_INDEX(a[8], I, {
+        launch_after(read_back<SPAN, I>, shape.tiles, SPAN / tile_each(SPAN), 0, stream, work, shape.buckets(), p.n,
+                     tensor<I>(a[8]));
+    })
     return cudaGetLastError();
 }
 

@@ -1,35 +1,59 @@
 // ids_transpose: stable grouping of the values by distinct id (group.cuh). Past its limits, 2^31 values
 // or 8 M distinct ids, a library radix sort of (inverse, segment) over the bits `distinct` needs.
-#include "group.cuh"
+#include "group_large.cuh"
 #include "transpose.cuh"
 
-// Segment of each value, written while tiles are sorted.
+// Segment of each value of a tile: the search for the first one's, marks where segments begin, a maximum
+// over the marks before.
 struct SegmentOf {
     Index offsets;
     int64_t segments;
-    int32_t* out;
-    int lanes;  // of a segment: one where segments are short, so that few blocks do, up to 32
 
-    __device__ void operator()(int64_t block) const {
-        int64_t s = (block * grouping::BLOCK + threadIdx.x) / lanes;
-        if (s >= segments) return;
-        int64_t end = offsets[s + 1];
-        for (int64_t k = offsets[s] + threadIdx.x % lanes; k < end; k += lanes) out[k] = int32_t(s);
+    __device__ void operator()(int64_t begin, int size, uint32_t* out) const {
+        constexpr int BLOCK = grouping::BLOCK, EACH = grouping::SPAN / BLOCK;
+        // The last segment that begins at `begin` or before, a block's width of probes a step.
+        int64_t low = 0, high = segments;
+        while (high - low > 1) {
+            int64_t step = (high - low + BLOCK - 1) / BLOCK, probe = low + (threadIdx.x + 1) * step;
+            low += step * __syncthreads_count(probe < high && offsets[probe] <= begin);
+            high = high < low + step ? high : low + step;
+        }
+        for (int k = threadIdx.x; k < grouping::SPAN; k += BLOCK) out[k] = 0;
+        __syncthreads();
+        for (int64_t s = low + threadIdx.x; s < segments; s += BLOCK) {
+            int64_t first = offsets[s] - begin;
+            if (first >= size) break;
+            if (first > 0 && offsets[s + 1] - begin > first) out[first] = uint32_t(s - low);
+        }
+        __syncthreads();
+        uint32_t own[EACH], most = 0;
+#pragma unroll
+        for (int k = 0; k < EACH; ++k) own[k] = most = max(most, out[threadIdx.x * EACH + k]);
+        uint32_t before = block_maximum<BLOCK>(most) + uint32_t(low);
+#pragma unroll
+        for (int k = 0; k < EACH; ++k) out[threadIdx.x * EACH + k] = max(before, own[k] + uint32_t(low));
+        __syncthreads();
     }
 };
 
 struct Carry {
-    const int32_t* segment_of;
+    using Value = uint32_t;
     int32_t* segments;
-    const void* weights;
-    void* carried;
-    int width;
 
-    __device__ void operator()(uint32_t place, uint32_t i) const {
-        // Through the read-only path, so that loads need not wait for the stores before them.
-        segments[place] = __ldg(segment_of + i);
-        if (width == 4) static_cast<uint32_t*>(carried)[place] = static_cast<const uint32_t*>(weights)[i];
-        if (width == 2) static_cast<uint16_t*>(carried)[place] = static_cast<const uint16_t*>(weights)[i];
+    __device__ Value value(uint32_t, uint32_t segment) const { return segment; }
+    __device__ void operator()(uint32_t place, Value segment) const { segments[place] = int32_t(segment); }
+};
+
+template <typename W> struct CarryWeights {
+    using Value = uint2;  // segment, bits of the weight
+    int32_t* segments;
+    const W* weights;
+    W* carried;
+
+    __device__ Value value(uint32_t i, uint32_t segment) const { return make_uint2(segment, __ldg(weights + i)); }
+    __device__ void operator()(uint32_t place, Value value) const {
+        segments[place] = int32_t(value.x);
+        carried[place] = W(value.y);
     }
 };
 
@@ -42,24 +66,23 @@ bool groups(const Arg* a) {
            (a[0].n0 <= grouping::CAP || a[0].n0 < REPEATS * a[3].i);
 }
 
-int64_t group_scratch(const Arg* a) {
-    return grouping::Work(nullptr, a[0].n0, a[3].i).bytes + padded(a[0].n0 * 4);
+grouping::Work work_of(const Arg* a, void* scratch) {
+    return grouping::Work(scratch, a[0].n0, a[3].i, sizeof(grouping::Tagged));
 }
 
 int64_t run_group(const Arg* a, void* scratch, cudaStream_t stream) {
-    int64_t n = a[0].n0, segments = a[1].n0 - 1;
-    grouping::Work work(scratch, n, a[3].i);
-    auto* segment_of = reinterpret_cast<int32_t*>(static_cast<char*>(scratch) + work.bytes);
-    int lanes = 1;
-    while (lanes < 32 && segments * lanes * 8 < n) lanes *= 2;
-    SegmentOf side{Index(a[1]), segments, segment_of, lanes};
-    Carry out{segment_of, tensor<int32_t>(a[5]), a[2].data, a[6].data,
-              a[2].data ? int(item_size(a[2].dtype)) : 0};
-    WITH_INDEX(a[0], I, {
-        grouping::group(tensor<const I>(a[0]), work, tensor<int32_t>(a[4]), out, side,
-                        ceil_div(segments * lanes, grouping::BLOCK), stream);
-    })
-    return cudaGetLastError();
+    auto run = [&](auto out) {
+        WITH_INDEX(a[0], I, {
+            grouping::group<grouping::Tagged>(tensor<const I>(a[0]), work_of(a, scratch), tensor<int32_t>(a[4]),
+                                              SegmentOf{Index(a[1]), a[1].n0 - 1}, out, stream);
+        })
+        return int64_t(cudaGetLastError());
+    };
+    auto* segments = tensor<int32_t>(a[5]);
+    if (!a[2].data) return run(Carry{segments});
+    if (item_size(a[2].dtype) == 4)
+        return run(CarryWeights<uint32_t>{segments, tensor<const uint32_t>(a[2]), tensor<uint32_t>(a[6])});
+    return run(CarryWeights<uint16_t>{segments, tensor<const uint16_t>(a[2]), tensor<uint16_t>(a[6])});
 }
 
 // The payload that travels: the segment alone, or with the weight's bits above it.
@@ -134,7 +157,7 @@ template <typename F> int64_t choose(const Arg* a, F f) {
 }
 
 EXPORT int64_t ids_transpose_scratch(const Arg* a, void*, cudaStream_t) {
-    if (groups(a)) return group_scratch(a);
+    if (groups(a)) return work_of(a, nullptr).bytes;
     return choose(a, [&](auto k, auto v) {
         return Layout<decltype(k), decltype(v)>(a[0].n0, bits_of(a[3].i)).total + 256;
     });

@@ -69,17 +69,16 @@ __device__ __forceinline__ Sum<N> gradient(const Segments<Gradient, I>& s, const
 
 template <int N, int AHEAD, typename I, typename Rule>
 __global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
-                                                               Chunks chunks, int64_t longest, int width_bits,
+                                                               Pieces pieces, int64_t longest, int width_bits,
                                                                int group_bits) {
+    let_next_start();
     Group group(width_bits, group_bits);
     int64_t i = group.row;
     if (i >= s.count) return;
     int64_t begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
-    if (row < 0) return;
-    if (end - begin > longest) {
-        if (group.lane + group.part == 0) cut(s.offsets, chunks, i);
-        return;  // the whole group leaves together, so no shuffle below waits for it
-    }
+    bool alone = row >= 0 && end - begin > longest;
+    pieces.mark(begin, end, alone ? i : -1, group.part * group.width + group.lane, group.width * group.parts);
+    if (row < 0 || alone) return;  // the whole group leaves together, so no shuffle below waits for it
     char* base = t.blocks.row(row);
     float rate = t.rate.data ? t.rate[i] : 1.f;
     int64_t across = int64_t(group.width) * N, column = int64_t(group.lane) * N;
@@ -121,9 +120,9 @@ __device__ inline float block_total(float value) {
 }
 
 template <int N, typename I, typename Rule>
-__global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, Touched t, Rule given, Chunks chunks,
-                                                       int width) {
-    sum_long<Gradient, I, N>(s, chunks, width, [&](int64_t i, const float* partial, int pieces) {
+__global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, Touched t, Rule given, Pieces pieces,
+                                                       int width_bits) {
+    sum_long<Gradient, I, N>(s, pieces, width_bits, [&](int64_t i, const float* sums) {
         Rule rule = given;
         char* base = t.blocks.row(t.rows[i]);
         float rate = t.rate.data ? t.rate[i] : 1.f;
@@ -131,8 +130,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
             float* sum = reinterpret_cast<float*>(base + t.offset[1]);
             float squares = 0;
             for (int64_t column = threadIdx.x; column < s.dim; column += THREADS)
-                squares += rule.square(Slots<1, Rule>(t, base, column).weight.at[0],
-                                       add_chunks(partial, pieces, s.dim, column));
+                squares += rule.square(Slots<1, Rule>(t, base, column).weight.at[0], sums[column]);
             squares = block_total(squares);
             rule = rule.of(sum, squares, s.dim, rate);
             __syncthreads();
@@ -140,8 +138,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
         }
         for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
             Slots<1, Rule> slots(t, base, column);
-            float g = add_chunks(partial, pieces, s.dim, column);
-            slots.change(rule, &g, rate);
+            slots.change(rule, sums + column, rate);
             slots.store(t, base, column);
         }
     });
@@ -150,10 +147,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
 template <typename I, typename Rule>
 int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rule, void* scratch,
                       cudaStream_t stream) {
-    Chunks chunks(scratch, s.total);
-    bool may_cut = s.total > MEDIUM;
-    // Counters and the `done` marks behind them.
-    if (may_cut) cudaMemsetAsync(scratch, 0, 256 + Chunks::round(Chunks::longs(s.total) * 4), stream);
+    Pieces pieces(scratch, s.total);
     auto launch = [&](auto elements) {
         constexpr int N = decltype(elements)::value;
         int width = log2_up((s.dim + N - 1) / N, 5);
@@ -161,9 +155,9 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         // Lanes that take a row's gradients one after the other would be waited for.
         int64_t longest = parts ? LONG : MEDIUM;
         reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
-            s, t, rule, chunks, longest, width, width + parts);
-        int bytes = (THREADS >> width) * ((N << width) + 1) * 4;
-        if (may_cut) reduce_long<N><<<264, THREADS, bytes, stream>>>(s, t, rule, chunks, 1 << width);
+            s, t, rule, pieces, longest, width, width + parts);
+        if (s.total > MEDIUM)
+            launch_after(reduce_long<N, I, Rule>, long_blocks(pieces), THREADS, 0, stream, s, t, rule, pieces, width);
     };
     if (access_width(s.dim * 4, s.values) == 16) launch(std::integral_constant<int, 4>{});
     else launch(std::integral_constant<int, 1>{});
@@ -175,13 +169,13 @@ __global__ void widen_all(Floats from, int64_t n, float* out) {
     if (i < n) out[i] = from[i];
 }
 
-// Scratch: what is not float32 widened, gradients first, then the scales; then the chunks.
+// Scratch: what is not float32 widened, gradients first, then the scales; then the pieces.
 inline int64_t wide_bytes(const Arg& a, int64_t n) {
-    return a.given && a.dtype != FLOAT32 ? Chunks::round(n * 4) : 0;
+    return a.given && a.dtype != FLOAT32 ? Pieces::round(n * 4) : 0;
 }
 
 inline int64_t reduce_scratch(const Arg* a) {
-    return wide_bytes(a[2], a[2].n0 * a[2].n1) + wide_bytes(a[3], a[3].n0) + Chunks::bytes(a[5].n0, a[2].n1);
+    return wide_bytes(a[2], a[2].n0 * a[2].n1) + wide_bytes(a[3], a[3].n0) + Pieces::bytes(a[5].n0, a[2].n1);
 }
 
 // Records in the declared order: blocks, rows, grad, scale, starts, segments, weights, rate, scalars …

@@ -24,7 +24,7 @@ template <typename I> struct Position<Located<I>> {
     static constexpr bool OF_VALUES = false;
 };
 
-EXPORT int64_t rows_pool_scratch(const Arg* a, void*, cudaStream_t) { return Chunks::bytes(a[3].n0, a[1].n1); }
+EXPORT int64_t rows_pool_scratch(const Arg* a, void*, cudaStream_t) { return Pieces::bytes(a[3].n0, a[1].n1); }
 
 // blocks, slot, rows, index, offsets, weights -> out.
 EXPORT int64_t rows_pool(const Arg* a, void* scratch, cudaStream_t stream) {

@@ -1,6 +1,6 @@
 // rows_reduce: group the values by row, in order (group.cuh), then sum each row's. Past the limits of
 // group.cuh a library radix sort takes its place.
-#include "group.cuh"
+#include "group_large.cuh"
 #include "segment.cuh"
 #include "transpose.cuh"
 
@@ -18,14 +18,16 @@ template <typename K> struct Layout {
         order = from + padded(n * 4);
         starts = order + padded(n * 4);
         chunks = starts + padded((distinct + 1) * 4);
-        total = chunks + Chunks::bytes(n, dim);
+        total = chunks + Pieces::bytes(n, dim);
     }
 };
 
 struct Order {
+    using Value = uint32_t;
     int32_t* out;
 
-    __device__ void operator()(uint32_t place, uint32_t i) const { out[place] = int32_t(i); }
+    __device__ Value value(uint32_t i, uint32_t) const { return i; }
+    __device__ void operator()(uint32_t place, Value i) const { out[place] = int32_t(i); }
 };
 
 int64_t sum_runs(const Arg* a, void* order, void* starts, void* chunks, cudaStream_t stream) {
@@ -40,18 +42,18 @@ int64_t sum_runs(const Arg* a, void* order, void* starts, void* chunks, cudaStre
 
 int64_t group_scratch(const Arg* a) {
     int64_t n = a[0].n0, distinct = a[2].i;
-    return grouping::Work(nullptr, n, distinct).bytes + padded(n * 4) + padded((distinct + 1) * 4) +
-           Chunks::bytes(n, a[0].n1);
+    return grouping::Work(nullptr, n, distinct, 4).bytes + padded(n * 4) + padded((distinct + 1) * 4) +
+           Pieces::bytes(n, a[0].n1);
 }
 
 int64_t run_group(const Arg* a, void* scratch, cudaStream_t stream) {
     int64_t n = a[0].n0, distinct = a[2].i;
-    grouping::Work work(scratch, n, distinct);
+    grouping::Work work(scratch, n, distinct, 4);
     char* order = static_cast<char*>(scratch) + work.bytes;
     char* starts = order + padded(n * 4);
     WITH_INDEX(a[1], I, {
-        grouping::group(tensor<const I>(a[1]), work, reinterpret_cast<int32_t*>(starts),
-                        Order{reinterpret_cast<int32_t*>(order)}, grouping::Nothing{}, 0, stream);
+        grouping::group<grouping::Plain>(tensor<const I>(a[1]), work, reinterpret_cast<int32_t*>(starts), 0,
+                                         Order{reinterpret_cast<int32_t*>(order)}, stream);
     })
     return sum_runs(a, order, starts, starts + padded((distinct + 1) * 4), stream);
 }

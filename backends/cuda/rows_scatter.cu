@@ -1,15 +1,30 @@
-// rows_scatter: one slot of many rows, a vector of up to 16 bytes a thread.
+// rows_scatter: one slot of many rows, vectors of up to 16 bytes.
 #include "arg.cuh"
 
-template <typename V>
-__global__ void scatter(Rows blocks, int64_t offset, Index rows, int64_t n, int lanes, const V* values) {
-    for (int64_t t = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; t < n * lanes;
-         t += int64_t(gridDim.x) * blockDim.x) {
-        int64_t i = (lanes & (lanes - 1)) ? t / lanes : t >> (__ffs(lanes) - 1);
-        int64_t row = rows[i];
-        if (row < 0) continue;
-        reinterpret_cast<V*>(blocks.row(row) + offset)[t - i * lanes] = __ldcs(values + t);
-    }
+// Small blocks, and EACH loads in flight a thread before the first store.
+constexpr int BLOCK = 128, EACH = 4;
+
+template <typename V, typename I>
+__global__ void __launch_bounds__(BLOCK)
+    scatter(Rows blocks, int64_t offset, const I* rows, int64_t n, int lanes, const V* values) {
+    int64_t first = int64_t(blockIdx.x) * (BLOCK * EACH) + threadIdx.x, end = n * lanes;
+    int64_t at[EACH], row[EACH];
+    V value[EACH];
+    // A loop a step of the chain, so that EACH chains advance together.
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) at[j] = vector_row(first + j * BLOCK, lanes);
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) row[j] = first + j * BLOCK < end ? int64_t(__ldg(rows + at[j])) : -1;
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) at[j] = (first + j * BLOCK - at[j] * lanes) * int64_t(sizeof(V)) + offset;
+    uint64_t base[EACH];
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) base[j] = row[j] < 0 ? 0 : __ldg(blocks.pointers + blocks.block(row[j]));
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) value[j] = row[j] < 0 ? V{} : values[first + j * BLOCK];
+#pragma unroll
+    for (int j = 0; j < EACH; ++j)
+        if (row[j] >= 0) *reinterpret_cast<V*>(base[j] + blocks.offset(row[j]) + at[j]) = value[j];
 }
 
 // Values in another dtype than the slot's are converted on the way.
@@ -32,8 +47,11 @@ EXPORT int64_t rows_scatter(const Arg* a, void*, cudaStream_t stream) {
     auto launch = [&](auto vector) {
         using V = decltype(vector);
         int lanes = int(bytes / sizeof(V));
-        scatter<V><<<blocks_for(n * lanes), THREADS, 0, stream>>>(blocks, slot.n0, rows, n, lanes,
-                                                                 tensor<const V>(values));
+        unsigned grid = blocks_for(n * lanes, BLOCK * EACH);
+        WITH_INDEX(a[2], I, {
+            scatter<<<grid, BLOCK, 0, stream>>>(blocks, slot.n0, tensor<const I>(a[2]), n, lanes,
+                                                tensor<const V>(values));
+        })
     };
     if (values.dtype != slot.dtype) {
         convert<<<blocks_for(n * slot.n1), THREADS, 0, stream>>>(blocks, slot, rows, n, Floats(values));

@@ -2,13 +2,14 @@
 //
 // A segment belongs to a group of lanes: `width` lanes hold one row side by side, `parts` such
 // sub-groups take its rows in turn and are added at the end, so that few long segments still
-// fill the chip. A segment longer than LONG is cut into chunks of CHUNK rows, each summed by a whole
-// block; the last block to finish adds the chunks in order. No atomics on values: deterministic.
+// fill the chip. A segment longer than LONG is cut into pieces of PIECE rows, each summed by a whole
+// block; the last block to finish adds the pieces in order. No atomics on values: deterministic.
 #pragma once
 #include "arg.cuh"
+#include "launch.cuh"
 
 // MEDIUM: where a group of lanes has several segments, one this long would keep the others waiting.
-constexpr int64_t CHUNK = 1024, LONG = 512, MEDIUM = 128;
+constexpr int64_t PIECE = 512, LONG = 512, MEDIUM = 128;
 
 // `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`. An
 // index may say itself where rows lie (rows_pool.cu); by the others they are rows of `values`.
@@ -34,35 +35,38 @@ template <typename T, typename I> struct Segments {
     int64_t count, dim, total;
 };
 
-// Work of the long segments, in scratch; `tasks` and `longs` are sized by `scratch_bytes`.
-struct Chunks {
-    int* counters;  // [0] tasks, [1] long segments
-    int64_t* task_segment;
-    int *task_chunk, *task_long;
-    int* done;          // per long segment: chunks finished
-    int64_t* long_first; // per long segment: its first task
-    float* partial;     // [tasks][dim + 1], the last one Σw
+// Where the pieces of long segments are found, in scratch. A piece has a slot: those of a segment whose
+// values begin at b are the slots from ceil(b / MEDIUM) on, as many as it may need, since it is longer
+// than MEDIUM. The kernel of the short segments writes every slot, so that none has to be cleared before.
+struct Pieces {
+    int64_t slots;
+    int64_t* segment;  // [slots] whose piece it is, -1: none
+    int* done;         // [slots] at a segment's first one: pieces finished
+    float* partial;    // [slots][dim + 1], the last one Σw
 
-    static int64_t tasks(int64_t n) { return n / CHUNK + n / MEDIUM + 2; }
-    static int64_t longs(int64_t n) { return n / MEDIUM + 1; }
+    static_assert(2 * MEDIUM <= PIECE, "a segment of a value more than MEDIUM has a slot for each piece");
     static int64_t round(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+    __host__ __device__ static int64_t first(int64_t begin) { return (begin + MEDIUM - 1) / MEDIUM; }
+    __device__ static int count(int64_t begin, int64_t end) { return int((end - begin + PIECE - 1) / PIECE); }
 
     static int64_t bytes(int64_t n, int64_t dim) {
-        if (n <= MEDIUM) return 0;
-        return 256 + round(tasks(n) * 8) + 2 * round(tasks(n) * 4) + round(longs(n) * 4) +
-               round(longs(n) * 8) + tasks(n) * (dim + 1) * 4;
+        return round(first(n) * 8) + round(first(n) * 4) + first(n) * (dim + 1) * 4;
     }
 
-    Chunks(void* scratch, int64_t n) {
+    Pieces(void* scratch, int64_t n) : slots(first(n)) {
         char* at = static_cast<char*>(scratch);
-        auto take = [&](int64_t bytes) { char* p = at; at += round(bytes); return p; };
-        counters = reinterpret_cast<int*>(take(256));
-        done = reinterpret_cast<int*>(take(longs(n) * 4));
-        task_segment = reinterpret_cast<int64_t*>(take(tasks(n) * 8));
-        task_chunk = reinterpret_cast<int*>(take(tasks(n) * 4));
-        task_long = reinterpret_cast<int*>(take(tasks(n) * 4));
-        long_first = reinterpret_cast<int64_t*>(take(longs(n) * 8));
-        partial = reinterpret_cast<float*>(at);
+        segment = reinterpret_cast<int64_t*>(at);
+        done = reinterpret_cast<int*>(at += round(slots * 8));
+        partial = reinterpret_cast<float*>(at + round(slots * 4));
+    }
+
+    // Writes the slots of values [begin, end): of the long segment `owner`, or of short ones, -1.
+    __device__ void mark(int64_t begin, int64_t end, int64_t owner, int lane, int lanes) const {
+        int64_t from = first(begin), to = first(end), pieces = owner < 0 ? 0 : count(begin, end);
+        for (int64_t slot = from + lane; slot < to; slot += lanes) {
+            segment[slot] = slot - from < pieces ? owner : -1;
+            done[slot] = 0;
+        }
     }
 };
 
@@ -130,6 +134,12 @@ __device__ __forceinline__ void finish(const Segments<T, I>& s, int64_t segment,
     Pack<T, N> out;
 #pragma unroll
     for (int e = 0; e < N; ++e) out.at[e] = narrow<T>(s.scale && scale == 0 ? 0.f : sum.at[e] * scale);
+#ifdef STREAMED
+    if constexpr (sizeof(out) == 16) {
+        __stcs(reinterpret_cast<uint4*>(s.out + segment * s.dim + column), *reinterpret_cast<uint4*>(&out));
+        return;
+    }
+#endif
     *reinterpret_cast<Pack<T, N>*>(s.out + segment * s.dim + column) = out;
 }
 
@@ -170,50 +180,43 @@ __device__ void sum_run(const Segments<T, I>& s, int64_t first, int count, int64
     }
 }
 
-template <typename I> __device__ void cut(const I& offsets, const Chunks& chunks, int64_t segment) {
-    int pieces = int((offsets[segment + 1] - offsets[segment] + CHUNK - 1) / CHUNK);
-    int first = atomicAdd(chunks.counters, pieces), which = atomicAdd(chunks.counters + 1, 1);
-    chunks.long_first[which] = first;
-    for (int c = 0; c < pieces; ++c) {
-        chunks.task_segment[first + c] = segment;
-        chunks.task_chunk[first + c] = c;
-        chunks.task_long[first + c] = which;
-    }
-}
-
 template <typename T, typename I, int N, int AHEAD>
-__global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Chunks chunks, int width_bits) {
+__global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+    let_next_start();
     int64_t first = ((int64_t(blockIdx.x) * THREADS + threadIdx.x) >> width_bits) * RUN;
     if (first >= s.count) return;
     int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
     int count = s.count - first < RUN ? int(s.count - first) : RUN;
     int64_t begin = s.offsets[first], end = s.offsets[first + count];
+    bool together = end - begin <= MEDIUM;
+    if (together) pieces.mark(begin, end, -1, lane, width);
     for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
-        if (end - begin <= MEDIUM) {
+        if (together) {
             sum_run<T, I, N, AHEAD>(s, first, count, begin, end, column);
             continue;
         }
         for (int64_t segment = first; segment < first + count; ++segment) {
             int64_t from = s.offsets[segment], to = s.offsets[segment + 1];
-            if (to - from <= MEDIUM) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
-            else if (column == 0) cut(s.offsets, chunks, segment);
+            bool alone = to - from > MEDIUM;
+            if (column == int64_t(lane) * N) pieces.mark(from, to, alone ? segment : -1, lane, width);
+            if (!alone) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
         }
     }
 }
 
 template <typename T, typename I, int N, int AHEAD>
-__global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Chunks chunks, int width_bits,
+__global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Pieces pieces, int width_bits,
                                                           int group_bits) {
+    let_next_start();
     int width = 1 << width_bits, group = 1 << group_bits, parts = group >> width_bits;
     int64_t segment = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> group_bits;
     if (segment >= s.count) return;
     unsigned members = group == 32 ? ~0u : ((1u << group) - 1) << ((threadIdx.x & 31) & ~(group - 1));
     int lane = threadIdx.x & (group - 1), part = lane >> width_bits;
     int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
-    if (end - begin > LONG) {
-        if (lane == 0) cut(s.offsets, chunks, segment);
-        return;  // the whole group leaves together, so no shuffle below waits for it
-    }
+    bool alone = end - begin > LONG;
+    pieces.mark(begin, end, alone ? segment : -1, lane, group);
+    if (alone) return;  // the whole group leaves together, so no shuffle below waits for it
     for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
         int64_t column = base + int64_t(lane & (width - 1)) * N;
         Sum<N> sum;
@@ -226,66 +229,8 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Chun
         if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
     }
 }
-
-// One block a chunk; the block that completes a segment hands the partial sums of its chunks, in
-// order, to `take(segment, partial, pieces)`.
-template <typename T, typename I, int N, typename Take>
-__device__ void sum_long(const Segments<T, I>& s, const Chunks& chunks, int width, Take take) {
-    extern __shared__ float shared[];  // [parts][width * N + 1]
-    __shared__ bool last;
-    int parts = blockDim.x / width, part = threadIdx.x / width, lane = threadIdx.x % width;
-    int stride = width * N + 1;
-    for (int task = blockIdx.x; task < chunks.counters[0]; task += gridDim.x) {
-        int64_t segment = chunks.task_segment[task];
-        int64_t start = s.offsets[segment], stop = s.offsets[segment + 1];
-        int64_t begin = start + chunks.task_chunk[task] * CHUNK;
-        int64_t end = begin + CHUNK < stop ? begin + CHUNK : stop;
-        float* partial = chunks.partial + int64_t(task) * (s.dim + 1);
-        for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
-            int64_t column = base + int64_t(lane) * N;
-            Sum<N> sum;
-            if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, parts, column, sum);
-            __syncthreads();
-            for (int e = 0; e < N; ++e) shared[part * stride + lane * N + e] = sum.at[e];
-            if (lane == 0) shared[part * stride + width * N] = sum.weight;
-            __syncthreads();
-            for (int c = threadIdx.x; c <= width * N; c += blockDim.x) {
-                float total = 0;
-                for (int p = 0; p < parts; ++p) total += shared[p * stride + c];
-                if (c < width * N && base + c < s.dim) partial[base + c] = total;
-                if (c == width * N && base == 0) partial[s.dim] = total;
-            }
-        }
-        __threadfence();
-        __syncthreads();
-        int pieces = int((stop - start + CHUNK - 1) / CHUNK), which = chunks.task_long[task];
-        if (threadIdx.x == 0) last = atomicAdd(chunks.done + which, 1) == pieces - 1;
-        __syncthreads();
-        if (!last) continue;
-        __threadfence();
-        take(segment, chunks.partial + chunks.long_first[which] * (s.dim + 1), pieces);
-        __syncthreads();
-    }
-}
-
-// Column `column`, or at `dim` the weights, of a long segment: its chunks' sums added in order.
-__device__ inline float add_chunks(const float* partial, int pieces, int64_t dim, int64_t column) {
-    float sum = 0;
-    for (int c = 0; c < pieces; ++c) sum += __ldcg(partial + c * (dim + 1) + column);
-    return sum;
-}
-
-template <typename T, typename I, int N>
-__global__ void long_segments(Segments<T, I> s, Chunks chunks, int width) {
-    sum_long<T, I, N>(s, chunks, width, [&](int64_t segment, const float* partial, int pieces) {
-        for (int64_t column = threadIdx.x; column < s.dim; column += blockDim.x) {
-            Sum<1> sum;
-            sum.at[0] = add_chunks(partial, pieces, s.dim, column);
-            sum.weight = add_chunks(partial, pieces, s.dim, s.dim);
-            finish<T, I, 1>(s, segment, column, sum);
-        }
-    });
-}
+#include "segment_long.cuh"
+#include "segment_tile.cuh"
 
 inline int log2_up(int64_t n, int most) {
     int bits = 0;
@@ -295,29 +240,28 @@ inline int log2_up(int64_t n, int most) {
 
 template <typename T, typename I>
 int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t stream) {
-    Chunks chunks(scratch, s.total);
-    bool may_cut = s.total > MEDIUM;
-    if (may_cut) {
-        // Counters and the `done` marks behind them.
-        cudaMemsetAsync(scratch, 0, 256 + Chunks::round(Chunks::longs(s.total) * 4), stream);
-    }
+    Pieces pieces(scratch, s.total);
     auto launch = [&](auto elements) {
         constexpr int N = decltype(elements)::value;
         int width = log2_up((s.dim + N - 1) / N, 5);
         // Enough rows in flight for each lane, but no idle sub-group: about four rows a part.
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         unsigned grid = blocks_for(s.count << (width + parts));
+#ifdef TILED
+        if (N >= 4 && s.dim <= TILE_DIM && s.dim % N == 0 && s.total < 8 * s.count) {
+            int bytes = tile_bytes(s.dim) * (THREADS / 32);
+            tiles_of_segments<T, I, N><<<blocks_for(s.count), THREADS, bytes, stream>>>(s, pieces, width);
+        } else
+#endif
         // A single lane pair a row gains nothing from runs unless segments are very short.
         if (s.total < (width >= 2 ? 8 : 3) * s.count) {
             unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
-            runs_of_segments<T, I, N, 16 / (N < 4 ? 4 : N)><<<runs, THREADS, 0, stream>>>(s, chunks, width);
+            runs_of_segments<T, I, N, 16 / (N < 4 ? 4 : N)><<<runs, THREADS, 0, stream>>>(s, pieces, width);
         } else {
-            short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, chunks, width, width + parts);
+            short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, pieces, width, width + parts);
         }
-        if (may_cut) {
-            int bytes = (THREADS >> width) * ((N << width) + 1) * 4;
-            long_segments<T, I, N><<<264, THREADS, bytes, stream>>>(s, chunks, 1 << width);
-        }
+        if (s.total > MEDIUM)
+            launch_after(long_segments<T, I, N>, long_blocks(pieces), THREADS, 0, stream, s, pieces, width);
     };
     int elements = access_width(s.dim * int64_t(sizeof(T)), s.values, s.out) / int(sizeof(T));
     if constexpr (sizeof(T) == 2) {

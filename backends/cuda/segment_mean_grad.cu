@@ -8,7 +8,7 @@ __global__ void widen_scale(Floats scale, int64_t n, float* out) {
 }
 
 EXPORT int64_t segment_mean_grad_scratch(const Arg* a, void*, cudaStream_t) {
-    return Chunks::round(a[1].n0 * 4) + Chunks::bytes(a[3].n0, a[0].n1);
+    return Pieces::round(a[1].n0 * 4) + Pieces::bytes(a[3].n0, a[0].n1);
 }
 
 EXPORT int64_t segment_mean_grad(const Arg* a, void* scratch, cudaStream_t stream) {
@@ -19,5 +19,5 @@ EXPORT int64_t segment_mean_grad(const Arg* a, void* scratch, cudaStream_t strea
         factor = static_cast<float*>(scratch);
     }
     return run_segments(a[0], a[3], a[2], a[4], a[5], factor, nullptr,
-                        static_cast<char*>(scratch) + Chunks::round(a[1].n0 * 4), stream);
+                        static_cast<char*>(scratch) + Pieces::round(a[1].n0 * 4), stream);
 }

@@ -2,7 +2,7 @@
 #include "segment.cuh"
 
 EXPORT int64_t segment_sum_grad_scratch(const Arg* a, void*, cudaStream_t) {
-    return Chunks::bytes(a[2].n0, a[0].n1);
+    return Pieces::bytes(a[2].n0, a[0].n1);
 }
 
 EXPORT int64_t segment_sum_grad(const Arg* a, void* scratch, cudaStream_t stream) {

@@ -8,10 +8,14 @@ segment's pieces in order. No atomics on values, so the result does not vary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
 
 from backends.cupy.device import DEVICE
 from backends.cupy.queue import SPELLING, THREADS, Queue, Source, blocks_for, code, width_of
+from recis_core.blocks import Blocks
 
 PIECE, LONG = 1024, 4096
 # Blocks that share the pieces: two a multiprocessor of the largest chips.
@@ -22,7 +26,8 @@ SOURCE = Source(
     DEVICE
     + r"""
 // VALUE: of rows and result. INDEX, OFFSET: int or i64. WIDE: elements a lane holds. AHEAD: rows a
-// lane has under way. MEAN: divide by the weights' sum and write its inverse.
+// lane has under way. MEAN: divide by the weights' sum and write its inverse. LOCATED: the index
+// names elements of `rows`, which say where in the blocks a row lies; -1 counts as zeros.
 constexpr int N = WIDE;
 constexpr i64 PIECE = 1024, LONG = 4096;
 
@@ -31,8 +36,17 @@ template <typename O> struct Position { typedef i64 type; };
 template <> struct Position<int> { typedef u32 type; };
 typedef Position<OFFSET>::type At;
 
+#if LOCATED
+typedef i64 Row;
+#else
+typedef INDEX Row;
+#endif
+
 struct Work {
     const VALUE* values;
+    Rows blocks;
+    i64 slot;
+    Index rows;
     const INDEX* index;
     const OFFSET* offsets;
     Floats weights, factor;  // null: all 1; factor is by row
@@ -53,20 +67,36 @@ INLINE void add(const Work& w, i64 k, i64 row, const Pack<VALUE, N>& value, Sum&
     for (int e = 0; e < N; ++e) sum.at[e] += by * widen(value.at[e]);
 }
 
+INLINE Row row_of(const Work& w, At k) {
+    INDEX i = __ldg(w.index + k);
+#if LOCATED
+    return w.rows[i];
+#else
+    return i;
+#endif
+}
+
+INLINE Pack<VALUE, N> fetch(const Work& w, Row row, i64 column) {
+#if LOCATED
+    const char* at = w.blocks[row] + w.slot;
+    return *reinterpret_cast<const Pack<VALUE, N>*>(at + column * sizeof(VALUE));
+#else
+    return *reinterpret_cast<const Pack<VALUE, N>*>(w.values + i64(row) * w.dim + column);
+#endif
+}
+
 // Rows first, first + step, ... below end, columns from `column`.
 INLINE void sum_rows(const Work& w, i64 first, i64 last, int step, i64 column, Sum& sum) {
     At end = At(last);
     for (At k = At(first); k < end; k += step * AHEAD) {
-        INDEX row[AHEAD];
+        Row row[AHEAD];
         Pack<VALUE, N> value[AHEAD];
 #pragma unroll
         for (int j = 0; j < AHEAD; ++j)
-            row[j] = k + j * step < end ? __ldg(w.index + k + j * step) : -1;
+            row[j] = k + j * step < end ? row_of(w, k + j * step) : Row(-1);
 #pragma unroll
         for (int j = 0; j < AHEAD; ++j)
-            if (row[j] >= 0)
-                value[j] = *reinterpret_cast<const Pack<VALUE, N>*>(
-                    w.values + i64(row[j]) * w.dim + column);
+            if (row[j] >= 0) value[j] = fetch(w, row[j], column);
 #pragma unroll
         for (int j = 0; j < AHEAD; ++j)
             if (row[j] >= 0) add(w, k + j * step, row[j], value[j], sum);
@@ -87,10 +117,13 @@ INLINE void finish(const Work& w, i64 segment, i64 column, const float* sum, flo
 }
 
 #define WORK_PARAMETERS                                                                           \
-    const VALUE *values, const INDEX *index, const OFFSET *offsets, const void *weights,          \
-        i64 weights_code, const void *factor, i64 factor_code, VALUE *out, float *scale, i64 dim
+    const VALUE *values, const u64 *pointers, i64 stride, i64 log2_rows, i64 slot,                \
+        const void *rows, i64 rows_code, const INDEX *index, const OFFSET *offsets,               \
+        const void *weights, i64 weights_code, const void *factor, i64 factor_code, VALUE *out,   \
+        float *scale, i64 dim
 #define WORK                                                                                      \
-    Work{values, index, offsets, {weights, weights_code}, {factor, factor_code}, out, scale, dim}
+    Work{values, {pointers, stride, log2_rows}, slot, {rows, rows_code}, index, offsets,          \
+         {weights, weights_code}, {factor, factor_code}, out, scale, dim}
 
 // A long segment and its first piece among all.
 struct Long { i64 segment, first; };
@@ -183,21 +216,37 @@ KERNEL long_segments(WORK_PARAMETERS, i64 log2_width, const u64* counts, const L
 }
 """,
     tuple(
-        {"VALUE": v, "INDEX": i, "OFFSET": o, "WIDE": n, "AHEAD": a, "MEAN": m}
-        for v, i, o, n, a, m in (
-            ("float", "int", "int", 4, 4, 0),
-            ("float", "int", "int", 4, 2, 1),
-            ("float", "i64", "i64", 1, 4, 0),
-            ("Half", "int", "i64", 8, 4, 1),
-            ("Bfloat", "i64", "int", 2, 2, 0),
+        {"VALUE": v, "INDEX": i, "OFFSET": o, "WIDE": n, "AHEAD": a, "MEAN": m, "LOCATED": b}
+        for v, i, o, n, a, m, b in (
+            ("float", "int", "int", 4, 4, 0, 0),
+            ("float", "int", "int", 4, 2, 1, 0),
+            ("float", "i64", "i64", 1, 4, 0, 0),
+            ("Half", "int", "i64", 8, 4, 1, 0),
+            ("Bfloat", "i64", "int", 2, 2, 0, 0),
+            ("float", "int", "int", 4, 4, 0, 1),
+            ("Half", "i64", "i64", 1, 2, 0, 1),
         )
     ),
 )
 
 
+@dataclass(frozen=True)
+class Located:
+    """Rows read where they lie: element i of `rows` says which row of the blocks i is."""
+
+    blocks: Blocks
+    slot: str
+    rows: Tensor
+
+    def words(self) -> tuple[Any, ...]:
+        b = self.blocks
+        place = b.pointers, b.stride, b.log2_rows, b.slots[self.slot].offset
+        return (None, *place, self.rows, code(self.rows))
+
+
 def pool(
     queue: Queue,
-    values: Tensor,
+    values: Tensor | Located,
     index: Tensor,
     offsets: Tensor,
     weights: Tensor | None,
@@ -208,22 +257,24 @@ def pool(
 ) -> None:
     """out[s] = Σ weights·factor[index]·values[index] over segment s; with `scale` the mean, and
     1 / Σ weights into it."""
-    (count, n), (_, dim) = (len(offsets) - 1, len(index)), values.shape
+    (count, n), dim = (len(offsets) - 1, len(index)), out.shape[1]
     if count == 0 or (dim == 0 and scale is None):
         return
     if dim == 0:
         raise ValueError("segment_mean: argument 'values' has no columns")
-    each = max(1, width_of(dim * values.itemsize, values, out) // values.itemsize)
+    addresses = (out,) if isinstance(values, Located) else (values, out)
+    each = max(1, width_of(dim * out.itemsize, *addresses) // out.itemsize)
     # Lanes beside each other for a row, then as many rows at once as leave each about four.
     log2_width = min(5, (-(-dim // each) - 1).bit_length())
     log2_group = log2_width + min(5 - log2_width, max(n // count // 4 - 1, 0).bit_length())
     macros = {
-        "VALUE": SPELLING[values.dtype], "INDEX": SPELLING[index.dtype],
+        "VALUE": SPELLING[out.dtype], "INDEX": SPELLING[index.dtype],
         "OFFSET": SPELLING[offsets.dtype], "WIDE": each, "AHEAD": 2 if n < 3 * count else 4,
-        "MEAN": int(scale is not None),
+        "MEAN": int(scale is not None), "LOCATED": int(isinstance(values, Located)),
     }  # fmt: skip
+    place = values.words() if isinstance(values, Located) else (values, *(0,) * 6)
     work = (
-        values, index, offsets, weights, code(weights), factor, code(factor), out, scale, dim
+        *place, index, offsets, weights, code(weights), factor, code(factor), out, scale, dim
     )  # fmt: skip
     cut = n > LONG
     most = n // LONG + 1

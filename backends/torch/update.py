@@ -64,20 +64,16 @@ def touched(
     return Touched(
         views,
         places,
-        tuple(
-            _copy(own, places, len(rows), blocks.dim(s))
-            for own, s in zip(views, slots, strict=True)
-        ),
+        tuple(_copy(own, places, rows, blocks.dim(s)) for own, s in zip(views, slots, strict=True)),
         g,
         None if rate is None else rate.float()[:, None],
     )
 
 
-def _copy(views: list[Tensor], places: tuple[Place, ...], rows: int, dim: int) -> Tensor:
+def _copy(views: list[Tensor], places: tuple[Place, ...], rows: Tensor, dim: int) -> Tensor:
     if len(places) == 1 and places[0].chosen is None:
         return views[places[0].block].index_select(0, places[0].lines).float()
-    device = places[0].lines.device if places else None
-    out = torch.empty(rows, dim, device=device)
+    out = torch.empty(len(rows), dim, device=rows.device)
     for at in places:
         found = views[at.block].index_select(0, at.lines).float()
         out = found if at.chosen is None else out.index_copy_(0, at.chosen, found)

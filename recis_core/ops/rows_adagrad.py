@@ -35,18 +35,20 @@ def rows_adagrad(
     blocks["sum"][rows] = s
 
 
-@rows_adagrad.inputs(
-    test=[
-        dict(n=0, capacity=50, dim=3, factors=False, lr=0.1, eps=1e-10, decay=0.0),
-        dict(n=1, capacity=2, dim=1, factors=False, lr=0.1, eps=1e-10, decay=0.5),
-        dict(n=40, capacity=50, dim=17, factors=True, lr=0.01, eps=0.1, decay=0.1),
-        dict(n=300, capacity=300, dim=64, factors=False, lr=0.5, eps=1e-3, decay=0.0),
-    ],
-    bench=[
-        dict(n=1 << 16, capacity=1 << 20, dim=d, factors=False, lr=0.1, eps=1e-10, decay=0.0)
-        for d in (16, 64)
-    ],
+def adagrad_case(n, capacity, dim, factors, lr, eps, decay):
+    return dict(n=n, capacity=capacity, dim=dim, factors=factors, lr=lr, eps=eps, decay=decay)
+
+
+TESTS = (
+    adagrad_case(0, 50, 3, False, 0.1, 1e-10, 0.0),
+    adagrad_case(1, 2, 1, False, 0.1, 1e-10, 0.5),
+    adagrad_case(40, 50, 17, True, 0.01, 0.1, 0.1),
+    adagrad_case(300, 300, 64, False, 0.5, 1e-3, 0.0),
 )
+BENCH = [adagrad_case(1 << 16, 1 << 20, dim, False, 0.1, 1e-10, 0.0) for dim in (16, 64)]
+
+
+@rows_adagrad.inputs(test=TESTS, bench=BENCH)
 def _(rng, n, capacity, dim, factors, lr, eps, decay):
     args = touched_rows(rng, n, capacity, dim, factors, "weight", "sum")
     return dict(**args, lr=lr, eps=eps, decay=decay)

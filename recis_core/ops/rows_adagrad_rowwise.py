@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recis_core.ops.rows_adagrad import BENCH, TESTS
 from recis_core.ops.rows_sgd import touched_rows, update_rules, update_traffic
 from recis_core.spec import op
 from recis_core.tolerance import SUMMED
@@ -35,18 +36,7 @@ def rows_adagrad_rowwise(
     blocks["row_sum"][rows] = s
 
 
-@rows_adagrad_rowwise.inputs(
-    test=[
-        dict(n=0, capacity=50, dim=3, factors=False, lr=0.1, eps=1e-10, decay=0.0),
-        dict(n=1, capacity=2, dim=1, factors=False, lr=0.1, eps=1e-10, decay=0.5),
-        dict(n=40, capacity=50, dim=17, factors=True, lr=0.01, eps=0.1, decay=0.1),
-        dict(n=300, capacity=300, dim=64, factors=False, lr=0.5, eps=1e-3, decay=0.0),
-    ],
-    bench=[
-        dict(n=1 << 16, capacity=1 << 20, dim=d, factors=False, lr=0.1, eps=1e-10, decay=0.0)
-        for d in (16, 64)
-    ],
-)
+@rows_adagrad_rowwise.inputs(test=TESTS, bench=BENCH)
 def _(rng, n, capacity, dim, factors, lr, eps, decay):
     args = touched_rows(rng, n, capacity, dim, factors, "weight", "row_sum")
     return dict(**args, lr=lr, eps=eps, decay=decay)

@@ -57,89 +57,24 @@ def adam_args(rng, n, capacity, dim, factors, form, lr, beta1, beta2, eps, decay
     return dict(**args, lr=lr, beta1=beta1, beta2=beta2, eps=eps, decay=decay, **powers, form=form)
 
 
+def adam_case(n, capacity, dim, factors, form, lr, beta1, beta2, eps, decay, step):
+    return dict(
+        n=n, capacity=capacity, dim=dim, factors=factors, form=form, lr=lr, beta1=beta1,
+        beta2=beta2, eps=eps, decay=decay, step=step,
+    )  # fmt: skip
+
+
 @rows_adam.inputs(
     test=[
-        dict(
-            n=0,
-            capacity=50,
-            dim=3,
-            factors=False,
-            form="torch",
-            lr=0.1,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.0,
-            step=1,
-        ),
-        dict(
-            n=1,
-            capacity=2,
-            dim=1,
-            factors=False,
-            form="torch",
-            lr=0.1,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.0,
-            step=1,
-        ),
-        dict(
-            n=40,
-            capacity=50,
-            dim=17,
-            factors=True,
-            form="torch",
-            lr=0.01,
-            beta1=0.8,
-            beta2=0.9,
-            eps=0.1,
-            decay=0.1,
-            step=3,
-        ),
-        dict(
-            n=300,
-            capacity=300,
-            dim=64,
-            factors=False,
-            form="tensorflow",
-            lr=0.01,
-            beta1=0.9,
-            beta2=0.99,
-            eps=0.01,
-            decay=0.0,
-            step=1,
-        ),
-        dict(
-            n=70,
-            capacity=90,
-            dim=8,
-            factors=False,
-            form="torch",
-            lr=0.02,
-            beta1=0.9,
-            beta2=0.98,
-            eps=1e-3,
-            decay=0.1,
-            step=5,
-        ),
+        adam_case(0, 50, 3, False, "torch", 0.1, 0.9, 0.999, 1e-8, 0.0, 1),
+        adam_case(1, 2, 1, False, "torch", 0.1, 0.9, 0.999, 1e-8, 0.0, 1),
+        adam_case(40, 50, 17, True, "torch", 0.01, 0.8, 0.9, 0.1, 0.1, 3),
+        adam_case(300, 300, 64, False, "tensorflow", 0.01, 0.9, 0.99, 0.01, 0.0, 1),
+        adam_case(70, 90, 8, False, "torch", 0.02, 0.9, 0.98, 1e-3, 0.1, 5),
     ],
     bench=[
-        dict(
-            n=1 << 16,
-            capacity=1 << 20,
-            dim=d,
-            factors=False,
-            form="torch",
-            lr=0.01,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.0,
-            step=3,
-        )
-        for d in (16, 64)
+        adam_case(1 << 16, 1 << 20, dim, False, "torch", 0.01, 0.9, 0.999, 1e-8, 0.0, 3)
+        for dim in (16, 64)
     ],
 )
 def _(rng, **size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recis_core.ops.rows_adam import adam_args
+from recis_core.ops.rows_adam import adam_args, adam_case
 from recis_core.ops.rows_sgd import update_rules, update_traffic
 from recis_core.rules import OneOf
 from recis_core.spec import op
@@ -54,100 +54,16 @@ def rows_adamw(
 
 @rows_adamw.inputs(
     test=[
-        dict(
-            n=0,
-            capacity=50,
-            dim=3,
-            factors=False,
-            form="torch",
-            lr=0.1,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.0,
-            step=1,
-        ),
-        dict(
-            n=1,
-            capacity=2,
-            dim=1,
-            factors=False,
-            form="torch",
-            lr=0.1,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.0,
-            step=1,
-        ),
-        dict(
-            n=40,
-            capacity=50,
-            dim=17,
-            factors=True,
-            form="torch",
-            lr=0.01,
-            beta1=0.8,
-            beta2=0.9,
-            eps=0.1,
-            decay=0.1,
-            step=3,
-        ),
-        dict(
-            n=300,
-            capacity=300,
-            dim=64,
-            factors=False,
-            form="recis",
-            lr=0.01,
-            beta1=0.9,
-            beta2=0.99,
-            eps=0.01,
-            decay=0.5,
-            step=1,
-        ),
-        dict(
-            n=90,
-            capacity=300,
-            dim=16,
-            factors=True,
-            form="tensorflow",
-            lr=0.02,
-            beta1=0.9,
-            beta2=0.99,
-            eps=0.01,
-            decay=0.05,
-            step=2,
-        ),
-        dict(
-            n=70,
-            capacity=90,
-            dim=8,
-            factors=False,
-            form="torch",
-            lr=0.02,
-            beta1=0.9,
-            beta2=0.98,
-            eps=1e-3,
-            decay=0.1,
-            step=5,
-        ),
+        adam_case(0, 50, 3, False, "torch", 0.1, 0.9, 0.999, 1e-8, 0.0, 1),
+        adam_case(1, 2, 1, False, "torch", 0.1, 0.9, 0.999, 1e-8, 0.0, 1),
+        adam_case(40, 50, 17, True, "torch", 0.01, 0.8, 0.9, 0.1, 0.1, 3),
+        adam_case(300, 300, 64, False, "recis", 0.01, 0.9, 0.99, 0.01, 0.5, 1),
+        adam_case(90, 300, 16, True, "tensorflow", 0.02, 0.9, 0.99, 0.01, 0.05, 2),
+        adam_case(70, 90, 8, False, "torch", 0.02, 0.9, 0.98, 1e-3, 0.1, 5),
     ],
     bench=[
-        dict(
-            n=1 << 16,
-            capacity=1 << 20,
-            dim=d,
-            factors=False,
-            form="torch",
-            lr=0.01,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            decay=0.01,
-            step=3,
-        )
-        for d in (16, 64, 128)
+        adam_case(1 << 16, 1 << 20, dim, False, "torch", 0.01, 0.9, 0.999, 1e-8, 0.01, 3)
+        for dim in (16, 64, 128)
     ],
 )
 def _(rng, **size):

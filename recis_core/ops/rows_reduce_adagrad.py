@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from recis_core.ops.rows_adagrad import rows_adagrad
-from recis_core.ops.rows_reduce_sgd import (
-    leaf_bench,
-    leaf_cases,
-    leaf_gradients,
-    reduced_rules,
-    reduced_traffic,
-    summed,
-    summed_by,
-)
+from recis_core.ops.rows_reduce_sgd import like, summed
 from recis_core.spec import op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Blocks, Index, Values
@@ -36,32 +28,13 @@ def rows_reduce_adagrad(
     rows_adagrad.reference(blocks, rows, g, None, rate, lr, eps, decay)
 
 
-@rows_reduce_adagrad.composed
-def _(kernels, blocks, rows, grad, scale, starts, segments, weights, rate, *scalars):
-    g = summed_by(kernels, grad, scale, starts, segments, weights)
-    kernels.rows_adagrad(blocks, rows, g, None, rate, *scalars)
-
-
-@rows_reduce_adagrad.inputs(
-    test=leaf_cases(
-        dict(lr=0.1, eps=1e-10, decay=0.0),
-        dict(lr=0.1, eps=1e-10, decay=0.5),
-        dict(lr=0.01, eps=0.1, decay=0.1),
-        dict(lr=0.5, eps=1e-3, decay=0.0),
-        dict(lr=0.02, eps=0.01, decay=0.2),
-    ),
-    bench=leaf_bench(lr=0.1, eps=1e-10, decay=0.0),
+SCALARS = (
+    dict(lr=0.1, eps=1e-10, decay=0.0),
+    dict(lr=0.1, eps=1e-10, decay=0.5),
+    dict(lr=0.01, eps=0.1, decay=0.1),
+    dict(lr=0.5, eps=1e-3, decay=0.0),
+    dict(lr=0.02, eps=0.01, decay=0.2),
 )
-def _(rng, segments, mean, dim, unique, capacity, lr, eps, decay, **kind):
-    slots = ("weight", "sum")
-    args = leaf_gradients(rng, segments, mean, dim, unique, capacity, *slots, **kind)
-    return dict(**args, lr=lr, eps=eps, decay=decay)
+BENCH = dict(lr=0.1, eps=1e-10, decay=0.0)
 
-
-@rows_reduce_adagrad.moves
-def _(blocks, rows, grad, scale, starts, segments, weights, rate, *scalars):
-    given = blocks, rows, grad, scale, starts, segments, weights, rate
-    return reduced_traffic(*given, ("weight", "sum"), 8)
-
-
-rows_reduce_adagrad.requires(*reduced_rules("weight", "sum"))
+like(rows_reduce_adagrad, rows_adagrad, 8, test=SCALARS, bench=BENCH)

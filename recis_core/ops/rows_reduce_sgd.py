@@ -6,7 +6,17 @@ from recis_core import draw
 from recis_core.ops.rows_sgd import rows_sgd
 from recis_core.ops.segment_mean_grad import segment_mean_grad
 from recis_core.ops.segment_sum_grad import segment_sum_grad, transposed
-from recis_core.rules import Columns, Dims, Distinct, HasSlots, Length, Offsets, Same, Within
+from recis_core.rules import (
+    Columns,
+    Dims,
+    Distinct,
+    HasSlots,
+    Length,
+    Offsets,
+    OneOf,
+    Same,
+    Within,
+)
 from recis_core.spec import Traffic, distinct, nbytes, op
 from recis_core.tolerance import SUMMED
 from recis_core.types import Blocks, Index, Values
@@ -125,31 +135,48 @@ def reduced_rules(*slots):
     )
 
 
-@rows_reduce_sgd.composed
-def _(kernels, blocks, rows, grad, scale, starts, segments, weights, rate, lr, decay):
-    g = summed_by(kernels, grad, scale, starts, segments, weights)
-    kernels.rows_sgd(blocks, rows, g, None, rate, lr, decay)
+def like(fused, plain, flops, *, test, bench):
+    """Declare a fused optimizer by the plain one, which its reference calls: its default in smaller
+    ops, inputs with the scalars of `test` and `bench`, bytes, `flops` an element, and rules."""
+    slots = next(rule.slots for rule in plain.rules if isinstance(rule, HasSlots))
+
+    @fused.composed
+    def _(kernels, blocks, rows, grad, scale, starts, segments, weights, rate, *scalars):
+        g = summed_by(kernels, grad, scale, starts, segments, weights)
+        getattr(kernels, plain.name)(blocks, rows, g, None, rate, *scalars)
+
+    @fused.inputs(test=leaf_cases(*test), bench=leaf_bench(**bench))
+    def _(rng, segments, mean, dim, unique, capacity, scaled, weighted, rated, **scalars):
+        kind = dict(scaled=scaled, weighted=weighted, rated=rated)
+        args = leaf_gradients(rng, segments, mean, dim, unique, capacity, *slots, **kind)
+        return args | powered(**scalars)
+
+    @fused.moves
+    def _(blocks, rows, grad, scale, starts, segments, weights, rate, *scalars):
+        given = blocks, rows, grad, scale, starts, segments, weights, rate
+        return reduced_traffic(*given, slots, flops)
+
+    choices = (rule for rule in plain.rules if isinstance(rule, OneOf))
+    fused.requires(*choices, *reduced_rules(*slots))
 
 
-@rows_reduce_sgd.inputs(
-    test=leaf_cases(
+def powered(step=None, **scalars):
+    """The declared scalars, with the powers of Adam's betas in place of the step."""
+    if step is None:
+        return scalars
+    return scalars | {f"power{i}": scalars[f"beta{i}"] ** step for i in (1, 2)}
+
+
+like(
+    rows_reduce_sgd,
+    rows_sgd,
+    4,
+    test=(
         dict(lr=0.1, decay=0.0),
         dict(lr=0.1, decay=0.5),
         dict(lr=0.01, decay=0.1),
         dict(lr=0.5, decay=0.0),
         dict(lr=0.02, decay=0.2),
     ),
-    bench=leaf_bench(lr=0.1, decay=0.0),
+    bench=dict(lr=0.1, decay=0.0),
 )
-def _(rng, segments, mean, dim, unique, capacity, lr, decay, **kind):
-    args = leaf_gradients(rng, segments, mean, dim, unique, capacity, "weight", **kind)
-    return dict(**args, lr=lr, decay=decay)
-
-
-@rows_reduce_sgd.moves
-def _(blocks, rows, grad, scale, starts, segments, weights, rate, lr, decay):
-    given = blocks, rows, grad, scale, starts, segments, weights, rate
-    return reduced_traffic(*given, ("weight",), 4)
-
-
-rows_reduce_sgd.requires(*reduced_rules("weight"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -122,6 +123,77 @@ def compare(
     if done.returncode:
         return done.returncode
     return 1 if "Benchmarks that have got worse" in done.stdout else 0
+
+
+@asv.command()
+def turns(
+    before: Annotated[str, typer.Argument(help="A commit.")],
+    after: Annotated[str, typer.Argument(help="Another, set beside it.")] = "HEAD",
+    backend: Annotated[
+        str | None, typer.Option(help="By commas. Default: all that run here but the reference.")
+    ] = None,
+    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    case: Annotated[str | None, typer.Option(help="Only cases whose name holds this.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda. Default: the GPU where there is one.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=4, help="Turns of either commit, case by case.")] = 12,
+    budget: Annotated[float, typer.Option(help="Seconds of samples per turn.")] = 0.2,
+    factor: Annotated[float, typer.Option(help="Slower or faster by less is no change.")] = 1.1,
+    repository: Repository = ROOT,
+) -> int:
+    """Measure two commits in turns, each in a checkout and process of its own; asv is not needed.
+
+    Exit code 1 if anything became slower. Records are kept: interrupted, the same command goes on;
+    they are also written as asv's results of either commit.
+    """
+    from reports import asv_turns
+    from reports.benchmark import plan_of
+    from reports.choice import ops_of
+    from reports.console import console, progress, say
+    from reports.failure import Failure, Misuse
+    from reports.roofline import Place
+    from reports.roofline_run import present
+    from roofline.asv.results import Commit
+    from roofline.asv.suite import device_here
+
+    try:
+        commits = [Commit.of(repository, name).hash for name in (before, after)]
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    if commits[0] == commits[1]:
+        raise Misuse(f"{before} and {after} are one commit, {commits[0][:8]}")
+    where = device or device_here()
+    names = backend.split(",") if backend else present(where)
+    points = [(o.name, c.name, n) for o, c in plan_of(ops_of(op or ()), case) for n in names]
+    folder = repository / ".asv" / "records" / "-".join(c[:12] for c in commits)
+    files = {c: folder / c[:12] / Place.of(where).file.name for c in commits}
+    found: list[asv_turns.Verdict] = []
+    with ExitStack() as stack:
+        trees = stack.enter_context(asv_turns.checkouts(repository, commits))
+        workers = {c: stack.enter_context(asv_turns.measurer(trees[c], c, where)) for c in commits}
+        bar = stack.enter_context(progress())
+        task = bar.add_task("turns", total=len(points))
+        turn = asv_turns.in_turns(
+            points, workers, files, rounds, budget,
+            lambda point: bar.update(task, description=point[0]),
+        )  # fmt: skip
+        try:
+            for verdict in turn:
+                found.append(verdict)
+                bar.advance(task)
+        except KeyboardInterrupt:
+            said = f"interrupted: {len(found)} of {len(points)} are done, records in {folder}"
+            raise Failure(f"{said}; the same command goes on") from None
+    console().print(asv_turns.verdict_table(found, (commits[0], commits[1]), factor))
+    for reason in dict.fromkeys(v.reason for v in found if v.reason):
+        console().print(f"no time: {reason}", soft_wrap=True, markup=False)
+    for c in commits:
+        if files[c].exists():
+            _exported([files[c]], c, repository)
+    slower = [v for v in found if v.changed(factor) == "slower"]
+    say(f"{len(slower)} of {len(found)} slower by {factor:g} or more")
+    return 1 if slower else 0
 
 
 @asv.command()

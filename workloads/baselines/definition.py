@@ -26,9 +26,10 @@ class Terms:
     """What every contender trains alike.
 
     `data`: the workload's folder, whose first `steps` batches of `batch` rows are trained on in
-    the order of the files, over and over; Adam with `lr` on rows (eps outside the correction, as
-    TensorFlow and torch's SparseAdam have it), AdamW with `dense_lr` on the dense part; seed 0.
-    `scratch`: a folder for what a baseline derives from the data.
+    the order of the files, over and over; `optimizer` with `lr` on rows: "adam" (eps outside the
+    correction, as TensorFlow and torch's SparseAdam have it), "adagrad" or "adagrad_rowwise" (eps
+    1e-10); AdamW with `dense_lr` on the dense part; seed 0. `scratch`: a folder for what a baseline
+    derives from the data.
     """
 
     workload: Workload
@@ -40,6 +41,7 @@ class Terms:
     lr: float
     dense_lr: float
     device: torch.device
+    optimizer: str = "adam"
 
 
 class Contender(Protocol):
@@ -69,28 +71,35 @@ class Baseline(Protocol):
     def contender(self, terms: Terms, rows: Rows) -> Contender: ...
 
 
+def not_installed(package: str, distribution: str) -> str | None:
+    """Why `package` cannot be imported; None if it can."""
+    if find_spec(package) is None:
+        return f"package {package} is not installed: pip install {distribution}"
+    try:
+        import_module(package)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"package {package} cannot be imported: {error}".splitlines()[0]
+    return None
+
+
 @dataclass(frozen=True)
 class Missing:
     """A known library without a plug-in here: its name, and what would bring one."""
 
     name: str
     package: str
+    why: str
 
     def absent(self, terms: Terms) -> str | None:
-        if find_spec(self.package) is None:
-            return f"package {self.package} is not installed"
-        return f"{self.package} is installed, but no plug-in {self.name!r} of recis.baselines is"
+        return f"there is no plug-in {self.name!r} of recis.baselines here: {self.why}"
 
     def contender(self, terms: Terms, rows: Rows) -> Contender:
         raise RuntimeError(f"baseline {self.name}: {self.absent(terms)}")
 
 
-SHIPPED = ("plain",)
-LIBRARIES = (
-    Missing("fbgemm", "fbgemm_gpu"),
-    Missing("torchrec", "torchrec"),
-    Missing("dynamicemb", "dynamicemb"),
-)
+SHIPPED = ("plain", "fbgemm", "torchrec")
+# Only what was tried is shipped.
+LIBRARIES = (Missing("dynamicemb", "dynamicemb", "it is built from source and runs on GPUs alone"),)
 
 
 def known() -> Mapping[str, Baseline]:

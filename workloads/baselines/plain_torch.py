@@ -1,15 +1,15 @@
-"""`mse` in plain PyTorch: EmbeddingBag(sparse=True) with SparseAdam, the dense part with AdamW.
+"""`mse` over tables of a fixed size: PyTorch's own, and what any library's need around them.
 
-The same files, the same dense modules, the same batch size. A dense table cannot hold arbitrary
-64-bit ids, so an id becomes `id mod vocabulary`, as one does without a dynamic table: a table has
-as many rows as its column has possible ids, and some of them collide. This spares the baseline
-the id map; its AUC is not compared. Batches are read by pyarrow in file order.
+The same files, the same dense modules, the same batch size. A fixed table cannot hold arbitrary
+64-bit ids, so they are numbered offline, untimed; this spares a baseline the id map. A table has
+as many rows as its column has possible ids. Batches are read by pyarrow in the order of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,9 @@ import pyarrow.parquet as parquet
 import torch
 from torch import Tensor, nn
 
-from workloads.mse import Field, MseConfig, MseModel, fields
-
-
-def rows_of(array: pa.Array, vocab: int) -> Tensor:
-    """int64 rows of the table from ids: the remainder, never negative."""
-    return torch.remainder(tensor_of(array), vocab)
+from workloads.baselines.definition import Rows, Terms
+from workloads.baselines.numbered import numbered
+from workloads.mse import Field, Mse, MseConfig, MseModel, fields
 
 
 def tensor_of(array: pa.Array) -> Tensor:
@@ -35,26 +32,26 @@ class PlainMse(nn.Module):
 
     def __init__(self, config: MseConfig) -> None:
         super().__init__()
-        self.config = config
         self.fields = fields(config)
         self.dense = MseModel(config)
         self.tables = nn.ModuleDict({f.column.name: table_of(f) for f in self.fields})
 
-    def forward(self, batch: pa.RecordBatch) -> Tensor:
-        inputs = {f.column.name: self.leaf(f, batch) for f in self.fields}
-        for name in self.dense.dense:
-            inputs[name] = tensor_of(batch[name]).unsqueeze(1)
-        return self.dense(inputs)
+    def begin(self, name: str, rows: Tensor) -> None:
+        """The first rows of a table."""
+        table: Any = self.tables[name]
+        with torch.no_grad():
+            table.weight[: len(rows)] = rows
+
+    def forward(self, batch: pa.RecordBatch) -> dict[str, Tensor]:
+        """The leaf of every feature: [rows, dim], of a sequence [rows, length, dim]."""
+        return {f.column.name: self.leaf(f, batch) for f in self.fields}
 
     def leaf(self, field: Field, batch: pa.RecordBatch) -> Tensor:
-        """[rows, dim], or [rows, length, dim] of a sequence."""
         name, vocab = field.column.name, field.column.vocab
         table, column = self.tables[name], batch[name]
         if field.column.mean is None:
-            return table(rows_of(column, vocab).unsqueeze(1))
-        offsets = tensor_of(column.offsets).long()
-        offsets = offsets - offsets[0]
-        ids = rows_of(column.flatten(), vocab)
+            return table(tensor_of(column).unsqueeze(1))
+        ids, offsets = ids_of(column)
         if field.length is not None:
             return table(padded(ids, offsets, field.length, vocab))
         if field.column.weighted:
@@ -63,6 +60,12 @@ class PlainMse(nn.Module):
                 weights = normalized(weights, offsets)
             return table(ids, offsets[:-1], per_sample_weights=weights)
         return table(ids, offsets[:-1])
+
+
+def ids_of(column: pa.Array) -> tuple[Tensor, Tensor]:
+    """The ids of a column of lists, and their offsets [rows + 1] from 0."""
+    offsets = tensor_of(column.offsets).long()
+    return tensor_of(column.flatten()), offsets - offsets[0]
 
 
 def table_of(field: Field) -> nn.Module:
@@ -96,7 +99,7 @@ def normalized(weights: Tensor, offsets: Tensor) -> Tensor:
     return weights / total[rows].clamp(min=1e-12)
 
 
-def batches(folder: Path, config: MseConfig, size: int) -> Iterator[pa.RecordBatch]:
+def batches(folder: Path, size: int) -> Iterator[pa.RecordBatch]:
     """Record batches of the training files, Parquet, over and over; one file read ahead of none."""
     while True:
         for path in sorted((folder / "train").glob("*.parquet")):
@@ -105,27 +108,80 @@ def batches(folder: Path, config: MseConfig, size: int) -> Iterator[pa.RecordBat
                     yield batch
 
 
+class Tables(Protocol):
+    """Tables with the model of `mse` on top: `dense`; calling it with a batch gives the leaves."""
+
+    dense: nn.Module
+
+    def begin(self, name: str, rows: Tensor) -> None: ...
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, Tensor]: ...
+
+
 class PlainTrainer:
-    """One `step()` reads a batch and trains on it."""
+    """One `step()` reads a batch and trains on it. `sparse`: the tables' optimizer, None where
+    their backward pass updates them."""
 
     def __init__(
-        self, config: MseConfig, folder: Path, batch_size: int, lr: float, dense_lr: float
+        self,
+        model: Any,
+        sparse: torch.optim.Optimizer | None,
+        source: Iterator[pa.RecordBatch],
+        dense_lr: float,
     ) -> None:
-        torch.manual_seed(0)
-        self.model = PlainMse(config)
-        self.batches = batches(folder, config, batch_size)
-        self.sparse = torch.optim.SparseAdam(list(self.model.tables.parameters()), lr=lr)
-        self.dense = torch.optim.AdamW(self.model.dense.parameters(), lr=dense_lr)
+        self.model, self.batches = model, source
+        dense = torch.optim.AdamW(model.dense.parameters(), lr=dense_lr)
+        self.columns = model.dense.dense
+        self.optimizers = [dense] if sparse is None else [sparse, dense]
 
     def step(self) -> float:
         """-> the loss."""
         batch = next(self.batches)
+        inputs = self.model(batch)
+        for name in self.columns:
+            inputs[name] = tensor_of(batch[name]).unsqueeze(1)
         loss = nn.functional.binary_cross_entropy_with_logits(
-            self.model(batch), tensor_of(batch["label"])
+            self.model.dense(inputs), tensor_of(batch["label"])
         )
-        self.sparse.zero_grad()
-        self.dense.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss.backward()
-        self.sparse.step()
-        self.dense.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return float(loss.detach())
+
+
+def unfit(terms: Terms, optimizers: Sequence[str], who: str) -> str | None:
+    """Why `mse` over fixed tables cannot be trained on these terms; None if it can."""
+    if not isinstance(terms.workload, Mse):
+        return f"it has a model for mse alone, not for {terms.workload.name}"
+    if terms.workload.config(terms.size).targets > 1:
+        return f"its loss is of one target, and mse {terms.size} has more"
+    if terms.device.type != "cpu":
+        return f"it reads to the CPU; the device is {terms.device.type}"
+    if not any((terms.data / "train").glob("*.parquet")):
+        return f"it reads Parquet, and {terms.data / 'train'} has none"
+    if terms.optimizer not in optimizers:
+        return f"{who} has {' and '.join(optimizers)} for rows, not {terms.optimizer}"
+    return None
+
+
+def trainer(
+    terms: Terms,
+    rows: Rows,
+    made: Callable[[MseConfig], Any],
+    sparse: Callable[[Any], torch.optim.Optimizer] | None = None,
+) -> PlainTrainer:
+    """Tables over ids numbered offline, begun with the engine's rows, and their trainer."""
+    workload: Any = terms.workload
+    config = workload.config(terms.size)
+    found = fields(config)
+    names = [field.column.name for field in found]
+    ready = numbered(terms.data, terms.scratch, names, terms.batch, terms.steps)
+    torch.manual_seed(0)  # the dense part begins as the engine's
+    model = made(config)
+    for field in found:
+        name = field.column.name
+        model.begin(name, rows(name, ready.ids[name], field.dim))
+    source = batches(ready.folder, terms.batch)
+    return PlainTrainer(model, sparse and sparse(model), source, terms.dense_lr)

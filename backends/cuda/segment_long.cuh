@@ -1,0 +1,122 @@
+// Long segments: pieces of them are summed by a block each. Included by segment.cuh.
+#pragma once
+
+// Blocks that take the slots in turn: four a multiprocessor of an H100, where there are so many.
+inline unsigned long_blocks(const Pieces& pieces) { return unsigned(pieces.slots < 528 ? pieces.slots : 528); }
+
+// Sums over the warps of a block, in order: `own` of the first `many` lanes of each, N + 1 values a lane.
+template <int N> struct Warps {
+    float at[THREADS / 32][32 * N + 1];
+
+    // Value c of the N * many + 1, the last one the weight.
+    __device__ float total(int c) const {
+        float sum = 0;
+#pragma unroll
+        for (int w = 0; w < THREADS / 32; ++w) sum += at[w][c];
+        return sum;
+    }
+};
+
+// Rows begin to end of one segment summed by the block into partial [dim + 1].
+template <typename T, typename I, int N>
+__device__ void sum_piece(const Segments<T, I>& s, int64_t begin, int64_t end, int width_bits, float* partial) {
+    __shared__ Warps<N> warps;
+    int width = 1 << width_bits, parts = THREADS >> width_bits;
+    int part = threadIdx.x >> width_bits, lane = threadIdx.x & (width - 1);
+    for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
+        int64_t column = base + int64_t(lane) * N;
+        Sum<N> sum;
+        if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, parts, column, sum);
+        for (int step = width; step < 32; step *= 2) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
+            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
+        }
+        __syncthreads();
+        float* own = warps.at[threadIdx.x / 32];
+        if (threadIdx.x % 32 < unsigned(width))
+            for (int e = 0; e < N; ++e) own[lane * N + e] = sum.at[e];
+        if (threadIdx.x % 32 == 0) own[width * N] = sum.weight;
+        __syncthreads();
+        for (int c = threadIdx.x; c <= width * N; c += THREADS) {
+            if (c < width * N && base + c < s.dim) __stcg(partial + base + c, warps.total(c));
+            if (c == width * N && base == 0) __stcg(partial + s.dim, warps.total(c));
+        }
+    }
+}
+
+// Rows of `partial` added up in order into the first: threads side by side take columns, groups of such
+// threads the rows in turn.
+__device__ inline void add_pieces(float* partial, int pieces, int64_t columns) {
+    constexpr int AHEAD = 8;
+    __shared__ float of_part[THREADS];
+    int side = 1;
+    while (side < columns && side < THREADS) side *= 2;
+    int parts = THREADS / side, part = threadIdx.x / side;
+    for (int64_t base = 0; base < columns; base += side) {
+        int64_t column = base + threadIdx.x % side;
+        float sum = 0;
+        for (int p0 = part; p0 < pieces && column < columns; p0 += AHEAD * parts) {
+            float own[AHEAD];
+#pragma unroll
+            for (int j = 0; j < AHEAD; ++j)
+                own[j] = p0 + j * parts < pieces ? __ldcg(partial + int64_t(p0 + j * parts) * columns + column) : 0.f;
+#pragma unroll
+            for (int j = 0; j < AHEAD; ++j) sum += own[j];
+        }
+        of_part[threadIdx.x] = sum;
+        __syncthreads();
+        if (part == 0 && column < columns) {
+            for (int p = 1; p < parts; ++p) sum += of_part[p * side + threadIdx.x];
+            partial[column] = sum;
+        }
+        __syncthreads();
+    }
+}
+
+// One block a piece; the block that completes a segment hands its sums, [dim] and Σw, to
+// `take(segment, sums)`.
+template <typename T, typename I, int N, typename Take>
+__device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
+    __shared__ int64_t found[THREADS];
+    __shared__ int count;
+    __shared__ bool last;
+    wait_for_previous();
+    for (int64_t base = blockIdx.x; base < pieces.slots; base += int64_t(THREADS) * gridDim.x) {
+        int64_t own = base + int64_t(threadIdx.x) * gridDim.x;
+        bool used = own < pieces.slots && pieces.segment[own] >= 0;
+        if (!__syncthreads_or(used)) continue;
+        if (threadIdx.x == 0) count = 0;
+        __syncthreads();
+        if (used) found[atomicAdd(&count, 1)] = own;
+        __syncthreads();
+        for (int task = 0; task < count; ++task) {
+            int64_t slot = found[task], segment = pieces.segment[slot], columns = s.dim + 1;
+            int64_t start = s.offsets[segment], stop = s.offsets[segment + 1], first = Pieces::first(start);
+            int64_t begin = start + (slot - first) * PIECE, end = begin + PIECE < stop ? begin + PIECE : stop;
+            sum_piece<T, I, N>(s, begin, end, width_bits, pieces.partial + slot * columns);
+            __threadfence();
+            __syncthreads();
+            int many = Pieces::count(start, stop);
+            if (threadIdx.x == 0) last = atomicAdd(pieces.done + first, 1) == many - 1;
+            __syncthreads();
+            if (!last) continue;
+            __threadfence();
+            add_pieces(pieces.partial + first * columns, many, columns);
+            take(segment, pieces.partial + first * columns);
+            __syncthreads();
+        }
+    }
+}
+
+template <typename T, typename I, int N>
+__global__ void __launch_bounds__(THREADS) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+    sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, const float* sums) {
+        for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
+            Sum<1> sum;
+            sum.at[0] = sums[column];
+            sum.weight = sums[s.dim];
+            finish<T, I, 1>(s, segment, column, sum);
+        }
+    });
+}

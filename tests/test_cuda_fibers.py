@@ -1,0 +1,150 @@
+"""Kernels of the CUDA C++ backend on the CPU, a block's threads as fibers: results, not speed."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backends.cuda import build, call
+from recis_core.blocks import Blocks, Slot
+from recis_core.kernels import find_op
+
+HERE = Path(__file__).parent
+LAUNCH = re.compile(r"(\w+)<<<(.*?)>>>\((.*?)\);", re.DOTALL)
+SHARED = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
+
+pytestmark = pytest.mark.skipif(
+    build.find_compiler() is None, reason=f"nvcc is not found; pip install {build.NEEDED}"
+)
+
+
+def for_fibers(source: str) -> str:
+    """CUDA C++ as C++: launches become calls, dynamic shared memory an array."""
+
+    def call_of(found: re.Match[str]) -> str:
+        grid, block, _, _ = found[2].rsplit(",", 3)
+        return f"fibers::run({grid}, {block}, [&] {{ {found[1]}({found[3]}); }});"
+
+    source = SHARED.sub(r"auto* \2 = reinterpret_cast<\1*>(fibers::arena);", source)
+    return LAUNCH.sub(call_of, source)
+
+
+def compiled(folder: Path, name: str, source: str) -> ctypes.CDLL:
+    for file in build.headers():
+        text = file.read_text() if file.name != "launch.cuh" else "#pragma once\n"
+        (folder / file.name).write_text(for_fibers(text))
+    (folder / f"{name}.cpp").write_text(source)
+    command = [
+        build.compiler(), "-O1", "-std=c++17", "--shared", "-Xcompiler=-fPIC,-w",
+        "-I", folder, "-I", HERE, folder / f"{name}.cpp", "-o", folder / f"{name}.so",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / f"{name}.so"))
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    source = (HERE / "cuda_groups.cpp").read_text()
+    library = compiled(tmp_path_factory.mktemp("groups"), "groups", source)
+    number, array = ctypes.c_int64, ctypes.c_void_p
+    library.grouped.argtypes = array, number, number, array, array
+    return library
+
+
+def uniform(rng: np.random.Generator, n: int, distinct: int) -> np.ndarray:
+    return rng.integers(0, distinct, n)
+
+
+def skewed(rng: np.random.Generator, n: int, distinct: int) -> np.ndarray:
+    return (rng.random(n) ** 4 * distinct).astype(np.int64)
+
+
+def one_hot(rng: np.random.Generator, n: int, distinct: int) -> np.ndarray:
+    return np.where(rng.random(n) < 0.6, distinct - 1, rng.integers(0, distinct, n))
+
+
+def bursts(rng: np.random.Generator, n: int, distinct: int) -> np.ndarray:
+    """Stretches of one key: pieces of a bucket differ in length, some have several chunks."""
+    at = np.arange(n)
+    return np.where(at // 15000 % 2, distinct // 2, at % distinct)
+
+
+@pytest.mark.parametrize(
+    ("draw", "n", "distinct", "large"),
+    [
+        (uniform, 1, 1, 0),
+        (uniform, 4096, 1, 0),
+        (uniform, 4097, 1, 1),
+        (uniform, 30000, 20480, 0),
+        (skewed, 30000, 20480, 1),
+        (one_hot, 25000, 5000, 1),
+        pytest.param(one_hot, 12000, 1_100_000, 1, marks=pytest.mark.slow),
+        (bursts, 60000, 3000, 1),
+    ],
+)
+def test_groups_come_in_a_stable_order(groups, draw, n, distinct, large):
+    keys = draw(np.random.default_rng(n), n, distinct).astype(np.int32)
+    starts, order = np.full(distinct + 1, -9, np.int32), np.full(n, -9, np.int32)
+    found = groups.grouped(keys.ctypes.data, n, distinct, starts.ctypes.data, order.ctypes.data)
+    assert found == large
+    assert np.array_equal(order, np.argsort(keys, kind="stable"))
+    assert np.array_equal(starts, np.searchsorted(np.sort(keys), np.arange(distinct + 1)))
+
+
+@pytest.fixture(params=["rows_gather", "rows_scatter"])
+def rows_op(request, tmp_path, monkeypatch) -> call.Caller:
+    source = for_fibers((build.SOURCES / f"{request.param}.cu").read_text())
+    library = compiled(tmp_path, request.param, f'#include "cuda_fibers.h"\n{source}')
+    monkeypatch.setattr(call, "load", lambda op, architecture: library)
+    monkeypatch.setattr(call, "architecture_of", lambda device: "")
+    stream = type("Stream", (), {"cuda_stream": 0})
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    return call.Caller(find_op(request.param))
+
+
+def test_rows_go_where_they_belong(rows_op):
+    """Any width, either index, absent rows, a last block part empty; other slots untouched."""
+    generator = torch.Generator().manual_seed(3)
+    for dim, dtype in (
+        (1, torch.float16),
+        (6, torch.float32),
+        (8, torch.float32),
+        (100, torch.bfloat16),
+    ):
+        for n, index in (
+            (0, torch.int32),
+            (1, torch.int64),
+            (513, torch.int32),
+            (700, torch.int64),
+        ):
+            blocks = Blocks([Slot("before", 4), Slot("weight", dim, dtype), Slot("after", 1)], 8)
+            blocks.grow(1000)
+            for tensor in blocks.tensors:
+                tensor.random_(0, 100, generator=generator)
+            rows = torch.randperm(1000, generator=generator)[:n].to(index)
+            rows[torch.rand(n, generator=generator) < 0.1] = -1
+            given = torch.randn(n, dim, generator=generator).to(dtype)
+            before = {slot: whole(blocks, slot) for slot in blocks.slots}
+            rows_op(blocks, "weight", rows, given)
+            if rows_op.name == "rows_gather":
+                there = before["weight"][rows.long().clamp(min=0)]
+                want = torch.where((rows >= 0)[:, None], there, torch.zeros((), dtype=dtype))
+                assert torch.equal(bits(given), bits(want))
+            else:
+                before["weight"][rows[rows >= 0].long()] = given[rows >= 0]
+            assert all(torch.equal(bits(whole(blocks, s)), bits(before[s])) for s in blocks.slots)
+
+
+def whole(blocks: Blocks, slot: str) -> torch.Tensor:
+    return torch.cat(list(blocks.views(slot)))
+
+
+def bits(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous().flatten().view(torch.uint8)

@@ -1,0 +1,35 @@
+"""Overlapped training that lets a batch's memory go too early: python -m tests.unheld_run.
+
+Prints the losses, or dies of an illegal access: hence a process of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+
+import backends
+from recis_core.pipeline import Pipeline
+from tests.test_pipeline_gpu import DEVICE, LATE, Hostile, losses
+
+
+class Zeros(Hostile):
+    """Free memory becomes zeros, legal as indices."""
+
+    value = 0
+
+    def accumulate(self):
+        # Late enough that the thread has got to the batch after the next.
+        torch.cuda._sleep(30 * LATE)
+        super().accumulate()
+
+
+class Forgetful(Pipeline):
+    """Holds nothing until the step that uses it is done."""
+
+    def retire(self, items):
+        del items
+
+
+if __name__ == "__main__":
+    Pipeline.retire = Forgetful.retire
+    print(*losses(backends.load("cuda", device=DEVICE), 1, Zeros, guard=0))
