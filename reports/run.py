@@ -42,12 +42,12 @@ def adamw(parameters: Iterable[Any], **how: Any) -> Optimizer:
 
     A group of parameters may have a "scale" that its rate is multiplied by.
     """
-    found = torch.optim.AdamW(parameters, **how)
+    given = list(parameters)
+    flat = [p for one in given for p in (one["params"] if isinstance(one, dict) else [one])]
+    fused = True if flat and all(p.is_cuda for p in flat) else None
+    found = torch.optim.AdamW(given, fused=fused, **how)
     for group in found.param_groups:
         group["lr"] *= group.pop("scale", 1.0)
-    if all(p.is_cuda for group in found.param_groups for p in group["params"]):
-        for group in found.param_groups:
-            group |= {"fused": True, "foreach": False}
     return found
 
 

@@ -113,7 +113,7 @@ class LmaModel(nn.Module):
         self.match = nn.Linear(heads, 1)
         # Drawn once: of a million rows each draw takes seconds.
         where = torch.get_default_device()
-        self.output = (
+        self.output: Any = (
             nn.utils.skip_init(nn.Linear, width, shape.items, bias=False, device=where)
             if shape.items
             else None
