@@ -21,7 +21,7 @@ from recis_core.packing import laid_out
 from recis_core.roofs import Roofs
 from recis_core.settings import Settings
 from recis_core.train import Trainer
-from reports.compare_drift import disturbed, shake
+from reports.compare_drift import Noise, disturbed, shake
 from roofline.observer import Observer
 from roofline.step import step_facts
 from workloads.baselines.definition import Terms
@@ -64,7 +64,7 @@ class Engine:
 
     def twin(self, steps: int) -> list[float]:
         """The losses of the first steps where every result is off by what rounding may do."""
-        noise = torch.Generator(torch.device(self.kernels.device)).manual_seed(1)
+        noise = Noise(self.kernels.device, seed=1)
         told = Losses()
         trainer = self.made(disturbed(self.kernels), told)
         losses = []

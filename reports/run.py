@@ -39,11 +39,16 @@ NAME = "run.json"
 
 
 def adamw(parameters: Iterable[Any], **how: Any) -> Optimizer:
-    """AdamW; on a GPU in one kernel, which needs no copies of the parameters."""
-    found = torch.optim.AdamW(parameters, **how)
-    if all(p.is_cuda for group in found.param_groups for p in group["params"]):
-        for group in found.param_groups:
-            group |= {"fused": True, "foreach": False}
+    """AdamW; on a GPU in one kernel, which needs no copies of the parameters.
+
+    A group of parameters may have a "scale" that its rate is multiplied by.
+    """
+    given = list(parameters)
+    flat = [p for one in given for p in (one["params"] if isinstance(one, dict) else [one])]
+    fused = True if flat and all(p.is_cuda for p in flat) else None
+    found = torch.optim.AdamW(given, fused=fused, **how)
+    for group in found.param_groups:
+        group["lr"] *= group.pop("scale", 1.0)
     return found
 
 
