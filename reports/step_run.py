@@ -107,13 +107,13 @@ class Subject:
         self.trainer.settings = before
         return watch.means(), watch.sparse
 
-    def idle(self, steps: int) -> dict[str, float]:
-        """Of the time of some steps, the share in which the GPU was idle; see `DeviceTrace`."""
+    def busy(self, steps: int) -> dict[str, float]:
+        """Seconds of a mean step in which the GPU did something; see `busy_of`."""
         if not torch.cuda.is_available():
             return {}
         with DeviceTrace() as trace:
             self.go(steps)
-        return trace.shares()
+        return {what: own / steps for what, own in trace.busy().items()}
 
     @property
     def peak(self) -> int:
@@ -210,14 +210,15 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         subject.go(len(asked.staged) + 4)
         samples = subject.go(2 * asked.turn)
         own: dict[str, Any] = {"samples": samples, "step": statistics.median(samples)}
-        own["device"] = subject.idle(2 * asked.turn)
+        own["device"] = subject.busy(2 * asked.turn)
         if place is not None:
             given = subject.trainer.model, asked.staged[0].rows, asked.turn, asked.device
             own["read_rows_per_s"] = read_rate(place, *given)
         found[f"{feed}, guard {guard}"] = own
-        shares = {key: round(share, 4) for key, share in own["device"].items()}
-        say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, {shares}, "
-            f"{own.get('read_rows_per_s', 0):,.0f} rows/s read alone")  # fmt: skip
+        own["idle"] = 1 - own["device"].get("any", 0.0) / own["step"]
+        parts = {key: round(1e3 * part, 2) for key, part in own["device"].items()}
+        say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}, idle "
+            f"{own['idle']:.1%}, {own.get('read_rows_per_s', 0):,.0f} rows/s read alone")  # fmt: skip
         del subject
 
 

@@ -1,22 +1,20 @@
-"""Shares of a trace in which a GPU was idle."""
+"""How long a traced GPU did something."""
 
 from __future__ import annotations
 
 import pytest
 
-from roofline.idle import shares_of
+from roofline.idle import busy_of
 
 
-def test_shares_leave_the_edges_out_and_count_overlaps_once():
+def test_what_overlaps_counts_once():
     spans = [
-        (0, 100, 1, "first"),
+        (900, 1000, 1, "last"),
         (300, 500, 1, "gather"),
         (400, 600, 2, "Memcpy HtoD"),
-        (900, 1000, 1, "last"),
+        (0, 100, 1, "first"),
     ]
-    found = shares_of(spans)
-    # Of 200 to 800 the device is busy from 300 to 600, with kernels until 500.
-    assert found["idle"] == pytest.approx(0.5)
-    assert found["kernels idle"] == pytest.approx(1 - 200 / 600)
-    assert found["stream 1"] == found["stream 2"] == pytest.approx(1 / 3)
-    assert shares_of([]) == {}
+    found = {name: 1e9 * seconds for name, seconds in busy_of(spans).items()}
+    want = {"any": 500, "kernels": 400, "stream 1": 400, "stream 2": 200}
+    assert found == pytest.approx(want)
+    assert busy_of([]) == {"any": 0, "kernels": 0}
