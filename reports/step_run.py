@@ -217,8 +217,9 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         found[f"{feed}, guard {guard}"] = own
         own["idle"] = 1 - own["device"].get("any", 0.0) / own["step"]
         parts = {key: round(1e3 * part, 2) for key, part in own["device"].items()}
-        say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}, idle "
-            f"{own['idle']:.1%}, {own.get('read_rows_per_s', 0):,.0f} rows/s read alone")  # fmt: skip
+        own.setdefault("read_rows_per_s", None)
+        say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}")
+        say(f"  idle {own['idle']:.1%}, rows/s read alone: {own['read_rows_per_s']}")
         del subject
 
 
