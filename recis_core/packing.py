@@ -17,6 +17,8 @@ from recis_core.spans import Span, begins_of, joined, rows_offsets
 from recis_core.table import grouped
 from recis_core.types import index_dtype
 
+ORDER: tuple[Pooling, ...] = ("mean", "sum", "tile", "ragged")
+
 
 class Bags(NamedTuple):
     """The ids of a feature, a bag per sample, and the weights beside them, if any."""
@@ -58,11 +60,12 @@ class Run:
 
 
 def runs_of(features: Sequence[Feature]) -> tuple[Run, ...]:
-    """The features of a group in runs: means first, ragged ones last, as `pooling` takes them."""
+    """The features of a group in runs: means first, ragged ones last, as `pooling` takes them;
+    tiles, which are cut and so lie elsewhere, after what lies as it was read."""
     alike: dict[tuple[bool, Pooling, int | None], list[Feature]] = {}
     for f in features:
         alike.setdefault((f.weights is not None, f.pooling, f.length), []).append(f)
-    order = sorted(alike, key=lambda kind: (kind[1] == "ragged", kind[1] != "mean", kind[0]))
+    order = sorted(alike, key=lambda kind: (ORDER.index(kind[1]), kind[0]))
     return tuple(
         Run(pooling, length, weighted, tuple(alike[weighted, pooling, length]))
         for weighted, pooling, length in order

@@ -107,13 +107,13 @@ class Subject:
         self.trainer.settings = before
         return watch.means(), watch.sparse
 
-    def idle(self, steps: int) -> dict[str, float]:
-        """Of the time of some steps, the share in which the GPU was idle; see `DeviceTrace`."""
+    def busy(self, steps: int) -> dict[str, float]:
+        """Seconds of a mean step in which the GPU did something; see `busy_of`."""
         if not torch.cuda.is_available():
             return {}
         with DeviceTrace() as trace:
             self.go(steps)
-        return trace.shares()
+        return {what: own / steps for what, own in trace.busy().items()}
 
     @property
     def peak(self) -> int:
@@ -162,7 +162,7 @@ def first_losses(asked: argparse.Namespace) -> dict[str, Any]:
     worst = max((abs(a / b - 1) for own in good for a, b in zip(own, good[0], strict=True)),
                 default=0.0)  # fmt: skip
     agree = len(good) == len(found) and worst <= TOLERANCE
-    say(f"first losses agree: {agree}, worst {worst:.1e}; {[round(x, 5) for x in good[0]]}")
+    say(f"first losses agree: {agree}, worst {worst:.1e}; {good[:1]}")
     return {"backends": found, "worst": worst, "tolerance": TOLERANCE, "agree": agree}
 
 
@@ -194,31 +194,33 @@ def in_turns(asked: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def by_feed(asked: argparse.Namespace) -> dict[str, Any]:
-    """Step time and idle share of the first backend, fed from memory and from files, and how many
-    rows a second the host decodes from those alone."""
-    found: dict[str, Any] = {}
-    feeds: dict[str, Path | None] = {"memory": None, "arrow": asked.data}
-    if asked.parquet:
-        feeds["parquet"] = asked.parquet
-        find("mse").write(asked.size, asked.parquet, "parquet")
-    for name, feed in feeds.items():
-        for guard in (10, 0) if feed is None else (10,):
-            subject = Subject(asked, asked.time[0], feed, precision=asked.precision, guard=guard)
-            subject.go(len(asked.staged) + 4)
-            samples = subject.go(2 * asked.turn)
-            case = f"{name}, guard {guard}"
-            found[case] = {"samples": samples, "step": statistics.median(samples)}
-            found[case]["device"] = subject.idle(2 * asked.turn)
-            if feed is not None:
-                model, batch = subject.trainer.model, asked.staged[0].rows
-                given = model, batch, asked.turn, asked.device
-                found[case]["read_rows_per_s"] = read_rate(feed, *given)
-            shares = {key: round(own, 4) for key, own in found[case]["device"].items()}
-            say(f"{case}: {found[case]['step'] * 1e3:.2f} ms a step, {shares}, "
-                f"{found[case].get('read_rows_per_s', 0):,.0f} rows/s read alone")  # fmt: skip
-            del subject
-    return found
+def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Into `found`: step time and idle share of the first timed backend by what feeds it, and how
+    many rows a second the host decodes from files alone."""
+    places = {"memory": None, "arrow": asked.data, "parquet": asked.parquet}
+    cases = [
+        (feed, guard) for feed in asked.feeds for guard in ((10, 0) if feed == "memory" else (10,))
+    ]
+    for feed, guard in cases:
+        place = places[feed]
+        if feed == "parquet":
+            find("mse").write(asked.size, place, "parquet")
+        how = dict(precision=asked.precision, compile=asked.compile, guard=guard)
+        subject = Subject(asked, asked.time[0], place, **how)
+        subject.go(len(asked.staged) + 4)
+        samples = subject.go(2 * asked.turn)
+        own: dict[str, Any] = {"samples": samples, "step": statistics.median(samples)}
+        own["device"] = subject.busy(2 * asked.turn)
+        if place is not None:
+            given = subject.trainer.model, asked.staged[0].rows, asked.turn, asked.device
+            own["read_rows_per_s"] = read_rate(place, *given)
+        found[f"{feed}, guard {guard}"] = own
+        own["idle"] = 1 - own["device"].get("any", 0.0) / own["step"]
+        parts = {key: round(1e3 * part, 2) for key, part in own["device"].items()}
+        own.setdefault("read_rows_per_s", None)
+        say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}")
+        say(f"  idle {own['idle']:.1%}, rows/s read alone: {own['read_rows_per_s']}")
+        del subject
 
 
 def profile(subject: Subject, folder: Path) -> None:
@@ -247,9 +249,11 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--batches", type=int, default=8, help="held in page-locked memory")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--turn", type=int, default=10, help="steps of a turn")
-    parser.add_argument("--feeds", action="store_true", help="idle shares, by what feeds the step")
-    parser.add_argument("--parquet", type=Path, help="also from Parquet; written there if missing")
+    parser.add_argument("--turn", type=int, default=10, help="steps of a turn, 3 at least")
+    parser.add_argument(
+        "--feeds", nargs="*", default=[], help="memory, arrow, parquet: idle shares"
+    )
+    parser.add_argument("--parquet", type=Path, help="where the data are in Parquet, or are to be")
     parser.add_argument("--profile", action="store_true", help="profile.txt of three steps")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -270,14 +274,17 @@ def main() -> int:
     found["batch"], found["batches"] = batch, len(asked.staged)
     found["copy"], found["minimum_bytes"], found["flops"] = asked.copy, plan.step.total, plan.flops
     found["precision"], found["compile"] = asked.precision, asked.compile
-    if asked.agree:
-        found["losses"] = first_losses(asked)
-    if asked.time:
-        found["backends"] = in_turns(asked)
-    if asked.feeds:
-        found["feeds"] = by_feed(asked)
-    with (asked.folder / f"step_mse_{asked.size}.jsonl").open("a") as file:
-        file.write(json.dumps(found) + "\n")
+    try:
+        if asked.agree:
+            found["losses"] = first_losses(asked)
+        if asked.time:
+            found["backends"] = in_turns(asked)
+        if asked.feeds:
+            by_feed(asked, found.setdefault("feeds", {}))
+    finally:
+        # What was measured before an interruption is kept.
+        with (asked.folder / f"step_mse_{asked.size}.jsonl").open("a") as file:
+            file.write(json.dumps(found) + "\n")
     return 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ import torch
 from recis_core.chains import verify
 from recis_core.data import Batch, Ragged
 from recis_core.features import Features
+from recis_core.io import Reader
 from recis_core.kernels import Kernels, every_op
 from recis_core.ops.ids_hash import farm64, murmur64a
+from recis_core.packing import laid_out, pack, runs_of
 from recis_core.schema import Bucketize, Column, Feature, Hash, Mod, Table, Truncate
 from recis_core.spans import Span, joined, rows_offsets
+from recis_core.table import grouped
 from tests.twin import BACKENDS, kernels_of
+from workloads.mse import CONFIGS, MseModel, write_mse
 
 T = Table("t", 4)
 WORDS = [[b"red", b""], [], [b"a somewhat longer word than sixteen bytes", b"x", b"red"]]
@@ -260,3 +266,24 @@ def test_offsets_of_columns(order: tuple[int, ...]) -> None:
     dense = Span(ids, 0, 4, 2, 2, None, 0)
     assert rows_offsets([dense, dense]).tolist() == [[0, 2, 4], [0, 2, 4]]
     assert rows_offsets([spans[0], dense])[1].tolist() == [0, 2, 4]
+
+
+def test_columns_as_they_are_laid_out_are_packed_without_a_copy(tmp_path: Path) -> None:
+    config = CONFIGS["tiny"]
+    write_mse(replace(config, train_rows=64, valid_rows=8, parts=1), "tiny", tmp_path, "arrow")
+    model, kernels = MseModel(config), kernels_of("torch")
+    groups = [runs_of(own) for _, own in grouped(model.features)]
+    order = [f for runs in groups for run in runs for f in run.features if run.pooling != "tile"]
+    found = []
+    for columns in (laid_out(model.columns, model.features), model.columns):
+        batch = next(iter(Reader(tmp_path / "train", columns, 32, kernels=kernels)))
+        bags = Features(order, kernels)(batch)
+        runs = [tuple(run for run in own if run.pooling != "tile") for own in groups]
+        found.append(pack(runs, bags, batch.rows, "cpu"))
+        flat = bags[order[0].name].span.flat.untyped_storage().data_ptr()
+        beside = [p.ids.untyped_storage().data_ptr() == flat for p in found[-1]]
+        assert all(beside) == (columns is not model.columns)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.ids, other.ids)
+        assert torch.equal(one.offsets, other.offsets)
+        assert one.weights is None or torch.equal(one.weights, other.weights)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recis_core.data import Batch, Placed, Unpacked
 from recis_core.io.column import Raw
+from recis_core.io.copies import copy_all
 from recis_core.kernels import Kernels
 from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
 from recis_core.schema import Column
@@ -76,8 +77,7 @@ def stage(
     # The table of pieces travels with them.
     buffer = torch.empty(layout.nbytes + pieces.nbytes, dtype=torch.uint8, pin_memory=pin)
     into = buffer.numpy()
-    for piece, array in zip(layout.pieces, layout.arrays, strict=True):
-        into[piece[0] : piece[0] + array.nbytes].view(array.dtype)[:] = array
+    copy_all(into, [piece[0] for piece in layout.pieces], layout.arrays)
     into[layout.nbytes :].view(np.int64)[:] = pieces.ravel()
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
     return Staged(
