@@ -20,6 +20,7 @@ from recis_core.data import Batch
 from recis_core.dense import Precision
 from recis_core.io import Reader
 from recis_core.kernels import Kernels
+from recis_core.packing import laid_out
 from reports.choice import workload_of
 from reports.failure import Failure
 from workloads import Workload
@@ -120,7 +121,7 @@ class Run:
         """The training data, shuffled."""
         return Reader(
             Path(self.data) / "train",
-            model.columns,
+            laid_out(model.columns, model.features),
             self.batch_size,
             shuffle=True,
             seed=self.seed,
@@ -131,4 +132,5 @@ class Run:
     def held_out(self, model: Any, kernels: Kernels, data: Path | None = None) -> Iterable[Batch]:
         """The held-out rows in the order of the files, or those of `data`."""
         where = data or Path(self.data) / "valid"
-        return Reader(where, model.columns, 4 * self.batch_size, kernels=kernels)
+        columns = laid_out(model.columns, model.features)
+        return Reader(where, columns, 4 * self.batch_size, kernels=kernels)

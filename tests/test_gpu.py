@@ -145,6 +145,30 @@ def test_mod_past_two_to_the_31(kernels: Kernels) -> None:
         assert torch.equal(out[at : at + 1000].long(), ids[at : at + 1000] % 1_000_003)
 
 
+@pytest.mark.parametrize("hot", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("n", "distinct"),
+    [(1 << 20, 1 << 19), (1 << 21, 1 << 20), (1 << 21, 1 << 17), (1 << 22, 1 << 21)],
+)
+def test_a_large_transposed_index(kernels: Kernels, n: int, distinct: int, hot: float) -> None:
+    """Millions of values; segments of 0 to 8, one long; ids that repeat, one hot."""
+    lengths = torch.randint(0, 9, (n // 4,), device=DEVICE)
+    lengths[n // 9] = 5000
+    offsets = torch.zeros(n // 4 + 1, dtype=torch.int32, device=DEVICE)
+    offsets[1:] = lengths.cumsum(0)
+    inverse = torch.randint(0, distinct, (int(offsets[-1]),), device=DEVICE, dtype=torch.int32)
+    inverse[torch.rand(len(inverse), device=DEVICE) < hot] = distinct // 3
+    weights = torch.rand(len(inverse), device=DEVICE)
+    ordered, order = inverse.sort(stable=True)
+    of = torch.repeat_interleave(torch.arange(len(lengths), device=DEVICE), lengths)
+    ends = torch.arange(distinct + 1, device=DEVICE, dtype=torch.int32)
+    for given in (None, weights):
+        starts, segments, carried = kernels.ids_transpose(inverse, offsets, given, distinct)
+        assert torch.equal(segments.long(), of[order])
+        assert torch.equal(starts.long(), torch.searchsorted(ordered, ends))
+        assert given is None or torch.equal(carried, weights[order])
+
+
 def unmixed(z: int) -> int:
     """The word that mix64 turns into `z`."""
     word = (1 << 64) - 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import backends
-from reports import gpu_run, records, repeat, sheet
+from reports import gpu_counters, gpu_run, records, repeat, sheet
 from roofline.anchors import Anchor
 from roofline.record import SCHEMA, Record, versions
 
@@ -98,3 +98,25 @@ def test_the_gpu_run_says_what_its_records_are(monkeypatch):
     anchor = Anchor("ids_mod", "n=1", lambda: None, 12)
     assert gpu_run.anchored(k, anchor, torch.empty(1), 1e9).kind == "anchor"
     assert [r.kind for r in gpu_run.conformance(k)] == ["conformance"]
+
+
+def test_the_counters_of_kernels_are_read_with_their_units():
+    names = ["ID", "Kernel Name", "Grid Size", "Block Size", "thread Domain:Push/Pop_Range:More"]
+    units = dict.fromkeys(gpu_counters.METRICS.values(), "%")
+    units |= {"gpu__time_duration.sum": "ns", "dram__bytes_read.sum": "Mbyte"}
+    row = ["0", "void sum<4>(int)", "(2, 1, 1)", "(64, 1, 1)", "<default>:rows_sum~D=8~x:none"]
+    lines = [
+        [*names, *units],
+        [*[""] * 5, *units.values()],
+        [*row, *["1,500"] * len(units)],
+    ]
+    text = "\n".join(",".join(f'"{word}"' for word in line) for line in lines)
+    (found,) = gpu_counters.table(f"CASE rows_sum\n==PROF== x\n{text}\n==PROF== y")
+    assert (found["case"], found["kernel"]) == ("rows_sum D=8 x", "void sum<4>")
+    assert (found["microseconds"], found["dram_read_mb"], found["registers"]) == (
+        "1.5",
+        "1500",
+        "1500",
+    )
+    with pytest.raises(ValueError, match="no table"):
+        gpu_counters.table("==ERROR== nothing")

@@ -12,7 +12,7 @@
 #include "launch.cuh"
 
 namespace grouping {
-constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
+constexpr int BLOCK = 256, WARPS = BLOCK / 32;
 constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
 constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK, PIECE = CAP / 2, FULL = PIECE * 5 / 4;
 
@@ -50,11 +50,13 @@ struct Work {
     uint32_t* counts;   // [pieces][KEYS] values of a key, then those in the pieces before
     int* taken;         // pieces and large buckets so far
     int64_t n, distinct, bytes;
-    int bits, tiles, buckets, pieces;  // pieces: the most there can be
+    int bits, span, tiles, buckets, pieces;  // pieces: the most there can be
 
+    // Values of a tile: more where buckets are many, as a tile clears and adds up counters for each.
     Work(void* scratch, int64_t n, int64_t distinct, int64_t element)
-        : n(n), distinct(distinct), bits(key_bits(n, distinct)), tiles(int(ceil_div(n, SPAN))),
-          buckets(int(ceil_div(distinct, int64_t(1) << bits))), pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
+        : n(n), distinct(distinct), bits(key_bits(n, distinct)), span(n <= 3 << 19 ? 2048 : 4096),
+          tiles(int(ceil_div(n, span))), buckets(int(ceil_div(distinct, int64_t(1) << bits))),
+          pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
         char* at = static_cast<char*>(scratch);
         auto take = [&](int64_t size) { char* p = at; at += (size + 255) / 256 * 256; return p; };
         elements = take(n * element);
@@ -106,21 +108,23 @@ template <bool MASKED> __device__ inline uint32_t rank_of(int key, uint16_t* cou
 template <typename E> struct Layout {
     int counters, tags, bytes;
 
-    __host__ __device__ Layout(int buckets, bool masked) {
-        int masks = masked ? WARPS * buckets * 4 : 0, ordered = SPAN * int(sizeof(E));
+    __host__ __device__ Layout(int span, int buckets, bool masked) {
+        int masks = masked ? WARPS * buckets * 4 : 0, ordered = span * int(sizeof(E));
         counters = masks > ordered ? masks : ordered;
         tags = counters + WARPS * buckets * 2;
-        bytes = tags + (sizeof(E) == 8 ? SPAN * 4 : 0);
+        bytes = tags + (sizeof(E) == 8 ? span * 4 : 0);
     }
 };
 
-// `tags(begin, size, out)` fills `out` [size] in shared memory for values [begin, begin + size), if E has tags.
-template <typename E, bool MASKED, typename K, typename Tags>
+// If E has tags, `tags(begin, size, out)` returns the least one of values [begin, begin + size) and fills
+// `out` [size] in shared memory with what each is more.
+template <typename E, int SPAN, bool MASKED, typename K, typename Tags>
 __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Tags tags) {
+    constexpr int ROUNDS = SPAN / BLOCK;
     extern __shared__ uint32_t shared[];
     let_next_start();
     int buckets = work.buckets, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    Layout<E> layout(buckets, MASKED);
+    Layout<E> layout(SPAN, buckets, MASKED);
     E* ordered = reinterpret_cast<E*>(shared);
     uint32_t* masks = shared + warp * buckets;
     uint16_t* counters = reinterpret_cast<uint16_t*>(shared + layout.counters / 4);
@@ -137,7 +141,8 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Ta
     for (int c = threadIdx.x; c < WARPS * buckets / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
     if (MASKED)
         for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) shared[c] = 0;
-    if constexpr (sizeof(E) == sizeof(Tagged)) tags(begin, size, tag_of);
+    uint32_t first_tag = 0;
+    if constexpr (sizeof(E) == sizeof(Tagged)) first_tag = uint32_t(tags.template operator()<SPAN>(begin, size, tag_of));
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r)
@@ -167,7 +172,7 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Ta
         uint32_t place = counters[warp * buckets + (key[r] >> work.bits)] + rank[r];
         uint32_t local = warp * (SPAN / WARPS) + r * 32 + lane;
         uint32_t packed = (key[r] & (work.keys() - 1)) | local << KEY_BITS;
-        if constexpr (sizeof(E) == sizeof(Tagged)) ordered[place] = Tagged{packed, tag_of[local]};
+        if constexpr (sizeof(E) == sizeof(Tagged)) ordered[place] = Tagged{packed, first_tag + tag_of[local]};
         else ordered[place] = packed;
     }
     __syncthreads();
@@ -206,7 +211,7 @@ template <typename E, typename Out> struct Chunk {
         for (int tile = from; tile < to && at < begin + size; ++tile) {
             uint32_t start = __ldg(work.run(tile, bucket)), end = __ldg(work.run(tile, bucket) + 1);
             for (uint32_t k = start; k < end; ++k, ++at)
-                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * SPAN + k;
+                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * work.span + k;
         }
         __syncthreads();
 #pragma unroll
@@ -217,7 +222,7 @@ template <typename E, typename Out> struct Chunk {
                 uint32_t place = memory.places[e];
                 E element = __ldg(work.of<E>() + place);
                 ranked[r] = packed(element) & (KEYS - 1);
-                value[r] = out.value(place / SPAN * SPAN + (packed(element) >> KEY_BITS), tag(element));
+                value[r] = out.value((place & ~(work.span - 1u)) + (packed(element) >> KEY_BITS), tag(element));
             }
         }
         __syncthreads();  // the places are read: masks may take their place

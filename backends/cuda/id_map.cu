@@ -1,7 +1,9 @@
-// id_map: open addressing, 16-byte cells, a pair found by one vector load a probe.
+// id_map: open addressing by lines of four cells of 16 bytes, read at once: device memory moves 64 bytes
+// whatever is asked, and a block waits for the longest of its chains of probes.
 //
-// A cell is {id, table + 1, row}; table + 1 = 0 is empty, -1 erased. Inserts look first, so that
-// claiming a cell never has to compare: pairs of one call are distinct, and those that were there
+// A cell is {id, table + 1, row}; table + 1 = 0 is empty, -1 erased. A pair lies in the first line of its
+// chain that had an empty cell when it came, so that a line with one ends a search. Inserts look first,
+// so that claiming a cell never has to compare: pairs of one call are distinct, and those that were there
 // are out of the way. Where the host knows that there is room, `insert` does both in one pass.
 #include "arg.cuh"
 #include "hash.cuh"
@@ -22,23 +24,70 @@ BOTH uint64_t cell_hash(int64_t table, int64_t id) {
     return mix64(uint64_t(id) ^ mix64(uint64_t(table) + GOLDEN)) >> 8;
 }
 
-__device__ Cell read_cell(const Cell* cells, int64_t at) {
-    int4 raw = __ldcg(reinterpret_cast<const int4*>(cells) + at);
-    return *reinterpret_cast<Cell*>(&raw);
+constexpr int SIDE = 4;
+
+struct Line {
+    int4 raw[SIDE];
+
+    __device__ int64_t id(int k) const { return int64_t(uint64_t(uint32_t(raw[k].y)) << 32 | uint32_t(raw[k].x)); }
+    __device__ int32_t table(int k) const { return raw[k].z; }
+    __device__ int32_t row(int k) const { return raw[k].w; }
+};
+
+// `mask` is of the cells; lines follow one another round the map.
+struct Chain {
+    int64_t line, mask;
+
+    __device__ Chain(int64_t mask, int64_t table, int64_t id)
+        : line(cell_hash(table, id) & (mask / SIDE)), mask(mask / SIDE) {}
+    __device__ void next() { line = (line + 1) & mask; }
+    __device__ int64_t cell(int side) const { return line * SIDE + side; }
+};
+
+__device__ __forceinline__ Line read_line(const Cell* cells, const Chain& chain) {
+    Line line;
+#pragma unroll
+    for (int k = 0; k < SIDE; ++k) line.raw[k] = __ldcg(reinterpret_cast<const int4*>(cells) + chain.cell(k));
+    return line;
 }
 
 __device__ int64_t place_of(const Cell* cells, int64_t mask, int64_t table, int64_t id, int32_t* row) {
-    for (int64_t at = cell_hash(table, id) & mask;; at = (at + 1) & mask) {
-        Cell cell = read_cell(cells, at);
-        if (cell.table == table + 1 && cell.id == id) {
-            *row = cell.row;
-            return at;
+    for (Chain chain(mask, table, id);; chain.next()) {
+        Line line = read_line(cells, chain);
+        bool open = false;
+#pragma unroll
+        for (int k = 0; k < SIDE; ++k) {
+            if (line.table(k) == table + 1 && line.id(k) == id) {
+                *row = line.row(k);
+                return chain.cell(k);
+            }
+            open |= line.table(k) == 0;
         }
-        if (cell.table == 0) {
+        if (open) {
             *row = -1;
             return -1;
         }
     }
+}
+
+// Takes the first cell of the chain that is empty or, with `erased`, was erased, by marking it BUSY: who
+// loses a cell goes on, as the winner's pair is another one. `was` is what it was.
+__device__ int64_t take_cell(Cell* cells, Chain chain, bool erased, int32_t* was) {
+    for (;; chain.next()) {
+        int32_t seen[SIDE];
+#pragma unroll
+        for (int k = 0; k < SIDE; ++k) seen[k] = __ldcg(&cells[chain.cell(k)].table);
+#pragma unroll
+        for (int k = 0; k < SIDE; ++k) {
+            if (seen[k] != 0 && !(erased && seen[k] == ERASED)) continue;
+            *was = seen[k];
+            if (atomicCAS(&cells[chain.cell(k)].table, seen[k], BUSY) == seen[k]) return chain.cell(k);
+        }
+    }
+}
+
+__device__ void write_cell(Cell* cells, int64_t at, Cell cell) {
+    __stcg(reinterpret_cast<int4*>(cells) + at, *reinterpret_cast<int4*>(&cell));
 }
 
 template <typename I> __device__ void put(void* rows, int64_t i, I row) { static_cast<I*>(rows)[i] = row; }
@@ -78,23 +127,15 @@ __global__ void claim(Cell* cells, int64_t mask, Index tables, const int64_t* id
     if (wide) put<int64_t>(rows, i, row);
     else put<int32_t>(rows, i, row);
     int64_t table = tables[i], id = ids[i];
-    for (int64_t at = cell_hash(table, id) & mask;; at = (at + 1) & mask) {
-        int32_t seen = __ldcg(&cells[at].table);
-        if (seen != 0 && seen != ERASED) continue;
-        if (atomicCAS(&cells[at].table, seen, int32_t(table + 1)) != seen) {
-            // Another pair took it, or an erased cell was claimed: the next cell is as good.
-            continue;
-        }
-        cells[at].id = id;
-        cells[at].row = row;
-        if (seen == ERASED) atomicAdd(&state->reused, 1ull);
-        break;
-    }
+    int32_t was;
+    int64_t at = take_cell(cells, Chain(mask, table, id), true, &was);
+    write_cell(cells, at, Cell{id, int32_t(table + 1), row});
+    if (was == ERASED) atomicAdd(&state->reused, 1ull);
 }
 
-// Find and claim at once. A probe that ends at an empty cell has shown the pair to be absent; erased
-// cells on the way stay as they are until the next rehash.
-__global__ void insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide,
+// Find and claim at once. A line with an empty cell shows the pair to be absent; erased cells on the way
+// stay as they are until the next rehash.
+__global__ void __launch_bounds__(THREADS, 8) insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide,
                        void* rows, bool* fresh, State* state, const int32_t* free_rows) {
     __shared__ unsigned new_here;
     __shared__ unsigned long long base;
@@ -106,14 +147,19 @@ __global__ void insert(Cell* cells, int64_t mask, Index tables, const int64_t* i
     if (i < n) {
         id = __ldg(ids + i);
         table = int32_t(tables[i]) + 1;
-        for (at = cell_hash(table - 1, id) & mask;; at = (at + 1) & mask) {
-            Cell cell = read_cell(cells, at);
-            if (cell.table == table && cell.id == id) {
-                row = cell.row;
-                break;
+        bool done = false;
+        for (Chain chain(mask, table - 1, id); !done; chain.next()) {
+            Line line = read_line(cells, chain);
+#pragma unroll
+            for (int k = 0; k < SIDE; ++k)
+                if (line.table(k) == table && line.id(k) == id) row = line.row(k), done = true;
+            // Who loses a cell goes on: the winner's pair is another one.
+#pragma unroll
+            for (int k = 0; k < SIDE; ++k) {
+                if (done || line.table(k) != 0) continue;
+                at = chain.cell(k);
+                done = atomicCAS(&cells[at].table, 0, BUSY) == 0;
             }
-            // Who loses the cell goes on: the winner's pair is another one.
-            if (cell.table == 0 && atomicCAS(&cells[at].table, 0, BUSY) == 0) break;
         }
         if (row < 0) local = atomicAdd(&new_here, 1u);
     }
@@ -125,8 +171,7 @@ __global__ void insert(Cell* cells, int64_t mask, Index tables, const int64_t* i
     if (row < 0) {
         unsigned long long k = base + local, freed = state->free_count;
         row = k < freed ? free_rows[freed - 1 - k] : int32_t(state->extent + (k - freed));
-        Cell cell{id, table, row};
-        __stcg(reinterpret_cast<int4*>(cells) + at, *reinterpret_cast<int4*>(&cell));
+        write_cell(cells, at, Cell{id, table, row});
     }
     if (wide) put<int64_t>(rows, i, row);
     else put<int32_t>(rows, i, row);
@@ -160,12 +205,8 @@ __global__ void rehash(const Cell* from, int64_t count, Cell* cells, int64_t mas
     if (i >= count) return;
     Cell cell = from[i];
     if (cell.table == 0 || cell.table == ERASED) return;
-    for (int64_t at = cell_hash(cell.table - 1, cell.id) & mask;; at = (at + 1) & mask)
-        if (__ldcg(&cells[at].table) == 0 && atomicCAS(&cells[at].table, 0, cell.table) == 0) {
-            cells[at].id = cell.id;
-            cells[at].row = cell.row;
-            break;
-        }
+    int32_t was;
+    write_cell(cells, take_cell(cells, Chain(mask, cell.table - 1, cell.id), false, &was), cell);
 }
 
 __global__ void items(const Cell* cells, int64_t count, unsigned long long* next, int32_t* tables, int64_t* ids,

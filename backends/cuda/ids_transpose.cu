@@ -3,14 +3,14 @@
 #include "group_large.cuh"
 #include "transpose.cuh"
 
-// Segment of each value of a tile: the search for the first one's, marks where segments begin, a maximum
-// over the marks before.
+// Segment of each value of a tile, counted from the one returned, the first value's: that one by search,
+// then marks where segments begin and the maximum over the marks before.
 struct SegmentOf {
     Index offsets;
     int64_t segments;
 
-    __device__ void operator()(int64_t begin, int size, uint32_t* out) const {
-        constexpr int BLOCK = grouping::BLOCK, EACH = grouping::SPAN / BLOCK;
+    template <int SPAN> __device__ int64_t operator()(int64_t begin, int size, uint32_t* out) const {
+        constexpr int BLOCK = grouping::BLOCK, EACH = SPAN / BLOCK;
         // The last segment that begins at `begin` or before, a block's width of probes a step.
         int64_t low = 0, high = segments;
         while (high - low > 1) {
@@ -18,7 +18,7 @@ struct SegmentOf {
             low += step * __syncthreads_count(probe < high && offsets[probe] <= begin);
             high = high < low + step ? high : low + step;
         }
-        for (int k = threadIdx.x; k < grouping::SPAN; k += BLOCK) out[k] = 0;
+        for (int k = threadIdx.x; k < SPAN; k += BLOCK) out[k] = 0;
         __syncthreads();
         for (int64_t s = low + threadIdx.x; s < segments; s += BLOCK) {
             int64_t first = offsets[s] - begin;
@@ -29,10 +29,11 @@ struct SegmentOf {
         uint32_t own[EACH], most = 0;
 #pragma unroll
         for (int k = 0; k < EACH; ++k) own[k] = most = max(most, out[threadIdx.x * EACH + k]);
-        uint32_t before = block_maximum<BLOCK>(most) + uint32_t(low);
+        uint32_t before = block_maximum<BLOCK>(most);
 #pragma unroll
-        for (int k = 0; k < EACH; ++k) out[threadIdx.x * EACH + k] = max(before, own[k] + uint32_t(low));
+        for (int k = 0; k < EACH; ++k) out[threadIdx.x * EACH + k] = max(before, own[k]);
         __syncthreads();
+        return low;
     }
 };
 
@@ -57,13 +58,11 @@ template <typename W> struct CarryWeights {
     }
 };
 
-// Where ids repeat much, a few of them usually repeat thousands of times, and whichever block gets
-// such a bucket works alone: a radix sort takes as long whatever the ids are.
-constexpr int64_t REPEATS = 4;
-
+// Past so many buckets runs are too short to be gathered well: a radix sort is faster.
 bool groups(const Arg* a) {
-    return grouping::possible(a[0].n0, a[3].i) && a[1].n0 - 1 < int64_t(1) << 31 &&
-           (a[0].n0 <= grouping::CAP || a[0].n0 < REPEATS * a[3].i);
+    int64_t n = a[0].n0, distinct = a[3].i;
+    if (!grouping::possible(n, distinct) || a[1].n0 - 1 >= int64_t(1) << 31) return false;
+    return distinct >> grouping::key_bits(n, distinct) < grouping::MASKED_BUCKETS;
 }
 
 grouping::Work work_of(const Arg* a, void* scratch) {
@@ -87,15 +86,18 @@ int64_t run_group(const Arg* a, void* scratch, cudaStream_t stream) {
 
 // The payload that travels: the segment alone, or with the weight's bits above it.
 template <typename V>
-__global__ void payload(Index offsets, int64_t segments, const void* weights, int width, V* out) {
-    // A sub-warp a segment, so that long and short ones both write in a coalesced way.
-    int64_t s = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 8;
-    if (s >= segments) return;
-    for (int64_t k = offsets[s] + threadIdx.x % 8; k < offsets[s + 1]; k += 8) {
-        uint64_t bits = width == 4 ? static_cast<const uint32_t*>(weights)[k]
-                        : width == 2 ? static_cast<const uint16_t*>(weights)[k]
+__global__ void __launch_bounds__(grouping::BLOCK)
+    payload(SegmentOf segment_of, const void* weights, int width, int64_t n, V* out) {
+    constexpr int SPAN = 2048;
+    __shared__ uint32_t tags[SPAN];
+    int64_t begin = int64_t(blockIdx.x) * SPAN;
+    int size = int(n - begin < SPAN ? n - begin : SPAN);
+    int64_t first = segment_of.operator()<SPAN>(begin, size, tags);
+    for (int k = threadIdx.x; k < size; k += grouping::BLOCK) {
+        uint64_t bits = width == 4 ? static_cast<const uint32_t*>(weights)[begin + k]
+                        : width == 2 ? static_cast<const uint16_t*>(weights)[begin + k]
                                      : 0;
-        out[k] = V(s) | (sizeof(V) == 8 && width ? V(bits << 32) : V(0));
+        out[begin + k] = V(first + tags[k]) | (sizeof(V) == 8 && width ? V(bits << 32) : V(0));
     }
 }
 
@@ -130,8 +132,8 @@ template <typename K, typename V> int64_t run(const Arg* a, void* scratch, cudaS
     V* sorted = width ? reinterpret_cast<V*>(base + at.sorted) : static_cast<V*>(a[5].data);
     size_t bytes = at.keys;
     if (n) {
-        payload<V><<<blocks_for(segments * 8), THREADS, 0, stream>>>(Index(a[1]), segments, a[2].data, width,
-                                                                    values);
+        SegmentOf segment_of{Index(a[1]), segments};
+        payload<V><<<blocks_for(n, 2048), grouping::BLOCK, 0, stream>>>(segment_of, a[2].data, width, n, values);
         cub::DeviceRadixSort::SortPairs(scratch, bytes, static_cast<const K*>(a[0].data), keys, values, sorted, n,
                                         0, bits, stream);
         if (width)
@@ -145,10 +147,11 @@ template <typename K, typename V> int64_t run(const Arg* a, void* scratch, cudaS
     return cudaGetLastError();
 }
 
-// More than 2^31 segments with weights would need a 96-bit payload.
+// More than 2^31 segments with weights would need a 96-bit payload; segments of a tile are told apart by
+// 32 bits.
 template <typename F> int64_t choose(const Arg* a, F f) {
     bool wide_key = a[0].dtype == INT64, wide_segment = a[1].n0 - 1 >= int64_t(1) << 31;
-    if (a[2].data && wide_segment) return -1;
+    if ((a[2].data && wide_segment) || (a[1].n0 - 1) >> 32) return -1;
     bool wide_value = wide_segment || a[2].data;
     if (wide_key && wide_value) return f(uint64_t{}, uint64_t{});
     if (wide_key) return f(uint64_t{}, uint32_t{});

@@ -33,8 +33,5 @@ void launch_after(void (*kernel)(P...), unsigned grid, unsigned block, int share
     config.stream = stream;
     config.attrs = &early;
     config.numAttrs = major >= 9 ? 1 : 0;
-#ifdef NO_OVERLAP
-    config.numAttrs = 0;
-#endif
     cudaLaunchKernelEx(&config, kernel, P(args)...);
 }

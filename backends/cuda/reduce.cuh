@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
             float* sum = reinterpret_cast<float*>(base + t.offset[1]);
             float squares = 0;
             for (int64_t column = threadIdx.x; column < s.dim; column += THREADS)
-                squares += rule.square(Slots<1, Rule>(t, base, column).weight.at[0], sums[column]);
+                squares += rule.square(Slots<1, Rule>(t, base, column).weight.at[0], __ldcg(sums + column));
             squares = block_total(squares);
             rule = rule.of(sum, squares, s.dim, rate);
             __syncthreads();
@@ -138,7 +138,8 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
         }
         for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
             Slots<1, Rule> slots(t, base, column);
-            slots.change(rule, sums + column, rate);
+            float g = __ldcg(sums + column);
+            slots.change(rule, &g, rate);
             slots.store(t, base, column);
         }
     });
@@ -157,7 +158,7 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
             s, t, rule, pieces, longest, width, width + parts);
         if (s.total > MEDIUM)
-            launch_after(reduce_long<N, I, Rule>, long_blocks(pieces), THREADS, 0, stream, s, t, rule, pieces, width);
+            launch_after(reduce_long<N, I, Rule>, pieces.blocks(), THREADS, 0, stream, s, t, rule, pieces, width);
     };
     if (access_width(s.dim * 4, s.values) == 16) launch(std::integral_constant<int, 4>{});
     else launch(std::integral_constant<int, 1>{});
@@ -198,7 +199,7 @@ int64_t run_reduce(const Arg* a, const Arg* slots, int count, Rule rule, void* s
     auto run = [&](auto index, auto starts) {
         using I = decltype(index);
         return launch_reduce(Segments<Gradient, I>{grad, nullptr, index, starts, Floats(a[6]), scale, nullptr,
-                                                   a[1].n0, a[2].n1, a[5].n0},
+                                                   a[1].n0, a[2].n1, a[5].n0, false},
                              t, rule, at, stream);
     };
     if (a[5].dtype == INT32 && a[4].dtype == INT32) return run(tensor<const int>(a[5]), tensor<const int>(a[4]));

@@ -21,7 +21,7 @@ template <typename I> struct Located {
 template <typename I> struct Position<Located<I>> {
     using type = typename Position<I>::type;
     using Offsets = I;
-    static constexpr bool OF_VALUES = false;
+    static constexpr bool OF_VALUES = false, PLAIN = false;
 };
 
 EXPORT int64_t rows_pool_scratch(const Arg* a, void*, cudaStream_t) { return Pieces::bytes(a[3].n0, a[1].n1); }
@@ -36,7 +36,8 @@ EXPORT int64_t rows_pool(const Arg* a, void* scratch, cudaStream_t stream) {
             using I = decltype(of_values);
             Located<I> located{of_values, of_rows, Rows(a[0]), slot.n0};
             Segments<T, Located<I>> s{nullptr,   tensor<T>(out), located, of_segments, Floats(a[5]),
-                                      nullptr,   nullptr,        count,   dim,         index.n0};
+                                      nullptr,   nullptr,        count,   dim,         index.n0,
+                                      once(dim * sizeof(T), index.n0, count)};
             return launch_segments(s, scratch, stream);
         };
         if (index.dtype == INT32 && rows.dtype == INT32 && offsets.dtype == INT32)

@@ -8,20 +8,32 @@
 #include "arg.cuh"
 #include "launch.cuh"
 
-// MEDIUM: where a group of lanes has several segments, one this long would keep the others waiting.
-constexpr int64_t PIECE = 512, LONG = 512, MEDIUM = 128;
+// MEDIUM: where lanes take rows one after the other, a segment this long would keep others waiting.
+constexpr int64_t PIECE = 512, LONG = 512, MEDIUM = 32;
 
 // `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`. An
 // index may say itself where rows lie (rows_pool.cu); by the others they are rows of `values`.
 template <typename I> struct Position {
     using type = int64_t;
     using Offsets = I;
-    static constexpr bool OF_VALUES = true;
+    static constexpr bool OF_VALUES = true, PLAIN = false;
 };
 template <> struct Position<const int*> {
     using type = int;
     using Offsets = const int*;
-    static constexpr bool OF_VALUES = true;
+    static constexpr bool OF_VALUES = true, PLAIN = false;
+};
+
+// PLAIN: neither weights, factors nor means, so that fewer registers leave room for more warps.
+struct Unweighted {
+    const int* index;
+
+    __device__ int operator[](int k) const { return __ldg(index + k); }
+};
+template <> struct Position<Unweighted> {
+    using type = int;
+    using Offsets = const int*;
+    static constexpr bool OF_VALUES = true, PLAIN = true;
 };
 
 template <typename T, typename I> struct Segments {
@@ -33,40 +45,44 @@ template <typename T, typename I> struct Segments {
     const float* factor; // per value row, by index; null: all 1 (mean's gradient)
     float* scale;        // 1 / Σw of each segment, written; null: plain sum
     int64_t count, dim, total;
+    bool once;           // results are not to push values out of the cache
 };
 
 // Where the pieces of long segments are found, in scratch. A piece has a slot: those of a segment whose
 // values begin at b are the slots from ceil(b / MEDIUM) on, as many as it may need, since it is longer
 // than MEDIUM. The kernel of the short segments writes every slot, so that none has to be cleared before.
+// The sums of several pieces have rows likewise, from ceil(b / APART) on; a single one its block's.
 struct Pieces {
-    int64_t slots;
+    static constexpr int64_t APART = PIECE / 2;
+    static constexpr int BLOCKS = 528;  // four a multiprocessor of an H100
+    int64_t slots, rows;
     int64_t* segment;  // [slots] whose piece it is, -1: none
-    int* done;         // [slots] at a segment's first one: pieces finished
-    float* partial;    // [slots][dim + 1], the last one Σw
+    int* done;         // [rows] at a segment's first one: pieces finished
+    float* partial;    // [rows + BLOCKS][dim + 1], the last one Σw
 
     static_assert(2 * MEDIUM <= PIECE, "a segment of a value more than MEDIUM has a slot for each piece");
     static int64_t round(int64_t bytes) { return (bytes + 255) / 256 * 256; }
-    __host__ __device__ static int64_t first(int64_t begin) { return (begin + MEDIUM - 1) / MEDIUM; }
-    __device__ static int count(int64_t begin, int64_t end) { return int((end - begin + PIECE - 1) / PIECE); }
+    __host__ __device__ static int64_t up(int64_t begin, int64_t by) { return (begin + by - 1) / by; }
+    __device__ static int count(int64_t begin, int64_t end) { return int(up(end - begin, PIECE)); }
+    unsigned blocks() const { return unsigned(slots < BLOCKS ? slots : BLOCKS); }
 
     static int64_t bytes(int64_t n, int64_t dim) {
-        return round(first(n) * 8) + round(first(n) * 4) + first(n) * (dim + 1) * 4;
+        return round(up(n, MEDIUM) * 8) + round(up(n, APART) * 4) + (up(n, APART) + BLOCKS) * (dim + 1) * 4;
     }
 
-    Pieces(void* scratch, int64_t n) : slots(first(n)) {
+    Pieces(void* scratch, int64_t n) : slots(up(n, MEDIUM)), rows(up(n, APART)) {
         char* at = static_cast<char*>(scratch);
         segment = reinterpret_cast<int64_t*>(at);
         done = reinterpret_cast<int*>(at += round(slots * 8));
-        partial = reinterpret_cast<float*>(at + round(slots * 4));
+        partial = reinterpret_cast<float*>(at + round(rows * 4));
     }
 
     // Writes the slots of values [begin, end): of the long segment `owner`, or of short ones, -1.
     __device__ void mark(int64_t begin, int64_t end, int64_t owner, int lane, int lanes) const {
-        int64_t from = first(begin), to = first(end), pieces = owner < 0 ? 0 : count(begin, end);
-        for (int64_t slot = from + lane; slot < to; slot += lanes) {
+        int64_t from = up(begin, MEDIUM), to = up(end, MEDIUM), pieces = owner < 0 ? 0 : count(begin, end);
+        for (int64_t slot = from + lane; slot < to; slot += lanes)
             segment[slot] = slot - from < pieces ? owner : -1;
-            done[slot] = 0;
-        }
+        if (lane == 0 && pieces > 1) done[up(begin, APART)] = 0;
     }
 };
 
@@ -79,6 +95,11 @@ template <int N> struct Sum {
 template <typename T, typename I, int N>
 __device__ __forceinline__ void add(const Segments<T, I>& s, int64_t k, int64_t row, const Pack<T, N>& value,
                                     Sum<N>& sum) {
+    if constexpr (Position<I>::PLAIN) {
+#pragma unroll
+        for (int e = 0; e < N; ++e) sum.at[e] += widen(value.at[e]);
+        return;
+    }
     float w = s.weights.data ? s.weights[k] : 1.f;
     if (s.factor) w *= __ldg(s.factor + row);
     sum.weight += w;
@@ -126,21 +147,23 @@ __device__ __forceinline__ void accumulate(const Segments<T, I>& s, int64_t firs
 template <typename T, typename I, int N>
 __device__ __forceinline__ void finish(const Segments<T, I>& s, int64_t segment, int64_t column,
                                        const Sum<N>& sum) {
+    bool mean = !Position<I>::PLAIN && s.scale;
     float scale = 1.f;
-    if (s.scale) {
+    if (mean) {
         scale = sum.weight > 0 ? 1.f / sum.weight : 0.f;
         if (column == 0) s.scale[segment] = scale;
     }
     Pack<T, N> out;
 #pragma unroll
-    for (int e = 0; e < N; ++e) out.at[e] = narrow<T>(s.scale && scale == 0 ? 0.f : sum.at[e] * scale);
-#ifdef STREAMED
+    for (int e = 0; e < N; ++e) out.at[e] = narrow<T>(mean && scale == 0 ? 0.f : sum.at[e] * scale);
+    auto* at = reinterpret_cast<Pack<T, N>*>(s.out + segment * s.dim + column);
     if constexpr (sizeof(out) == 16) {
-        __stcs(reinterpret_cast<uint4*>(s.out + segment * s.dim + column), *reinterpret_cast<uint4*>(&out));
-        return;
+        if (s.once) {
+            __stcs(reinterpret_cast<uint4*>(at), *reinterpret_cast<uint4*>(&out));
+            return;
+        }
     }
-#endif
-    *reinterpret_cast<Pack<T, N>*>(s.out + segment * s.dim + column) = out;
+    *at = out;
 }
 
 // Four consecutive short segments a group of lanes: their values lie side by side, so AHEAD of them
@@ -188,7 +211,7 @@ __global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Pi
     int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
     int count = s.count - first < RUN ? int(s.count - first) : RUN;
     int64_t begin = s.offsets[first], end = s.offsets[first + count];
-    bool together = end - begin <= MEDIUM;
+    bool together = end - begin <= 2 * MEDIUM;
     if (together) pieces.mark(begin, end, -1, lane, width);
     for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
         if (together) {
@@ -224,19 +247,21 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
         for (int step = width; step < group; step *= 2) {
 #pragma unroll
             for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(members, sum.at[e], step);
-            sum.weight += __shfl_xor_sync(members, sum.weight, step);
+            if (!Position<I>::PLAIN) sum.weight += __shfl_xor_sync(members, sum.weight, step);
         }
         if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
     }
 }
 #include "segment_long.cuh"
-#include "segment_tile.cuh"
 
 inline int log2_up(int64_t n, int most) {
     int bits = 0;
     while (bits < most && (int64_t(1) << bits) < n) ++bits;
     return bits;
 }
+
+// Narrow results written past the cache were measured to be slower, unless there are few of them.
+inline bool once(int64_t row, int64_t total, int64_t count) { return row >= 128 || total >= 3 * count; }
 
 template <typename T, typename I>
 int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t stream) {
@@ -247,12 +272,6 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
         // Enough rows in flight for each lane, but no idle sub-group: about four rows a part.
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         unsigned grid = blocks_for(s.count << (width + parts));
-#ifdef TILED
-        if (N >= 4 && s.dim <= TILE_DIM && s.dim % N == 0 && s.total < 8 * s.count) {
-            int bytes = tile_bytes(s.dim) * (THREADS / 32);
-            tiles_of_segments<T, I, N><<<blocks_for(s.count), THREADS, bytes, stream>>>(s, pieces, width);
-        } else
-#endif
         // A single lane pair a row gains nothing from runs unless segments are very short.
         if (s.total < (width >= 2 ? 8 : 3) * s.count) {
             unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
@@ -261,7 +280,7 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
             short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, pieces, width, width + parts);
         }
         if (s.total > MEDIUM)
-            launch_after(long_segments<T, I, N>, long_blocks(pieces), THREADS, 0, stream, s, pieces, width);
+            launch_after(long_segments<T, I, N>, pieces.blocks(), THREADS, 0, stream, s, pieces, width);
     };
     int elements = access_width(s.dim * int64_t(sizeof(T)), s.values, s.out) / int(sizeof(T));
     if constexpr (sizeof(T) == 2) {
@@ -282,15 +301,18 @@ int64_t run_segments(const Arg& values, const Arg& index, const Arg& offsets, co
     int64_t count = offsets.n0 - 1, dim = values.n1;
     if (count == 0 || dim == 0) return 0;
     WITH_VALUES(values.dtype, T, {
-        if (index.dtype == INT32 && offsets.dtype == INT32)
-            return launch_segments(Segments<T, const int*>{tensor<T>(values), tensor<T>(out),
-                                                           tensor<const int>(index), tensor<const int>(offsets),
-                                                           Floats(weights), factor, scale, count, dim, index.n0},
-                                   scratch, stream);
-        return launch_segments(Segments<T, Index>{tensor<T>(values), tensor<T>(out), Index(index),
-                                                  Index(offsets), Floats(weights), factor, scale, count, dim,
-                                                  index.n0},
-                               scratch, stream);
+        auto run = [&](auto of_values, auto of_segments) {
+            Segments<T, decltype(of_values)> s{tensor<T>(values), tensor<T>(out), of_values, of_segments,
+                                               Floats(weights),   factor,         scale,     count,
+                                               dim,               index.n0,       once(dim * sizeof(T), index.n0, count)};
+            return launch_segments(s, scratch, stream);
+        };
+        if (index.dtype != INT32 || offsets.dtype != INT32) return run(Index(index), Index(offsets));
+        if constexpr (std::is_same<T, float>::value) {
+            if (!weights.data && !factor && !scale)
+                return run(Unweighted{tensor<const int>(index)}, tensor<const int>(offsets));
+        }
+        return run(tensor<const int>(index), tensor<const int>(offsets));
     })
     return 0;
 }

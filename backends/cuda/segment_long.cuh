@@ -1,9 +1,6 @@
 // Long segments: pieces of them are summed by a block each. Included by segment.cuh.
 #pragma once
 
-// Blocks that take the slots in turn: four a multiprocessor of an H100, where there are so many.
-inline unsigned long_blocks(const Pieces& pieces) { return unsigned(pieces.slots < 528 ? pieces.slots : 528); }
-
 // Sums over the warps of a block, in order: `own` of the first `many` lanes of each, N + 1 values a lane.
 template <int N> struct Warps {
     float at[THREADS / 32][32 * N + 1];
@@ -30,7 +27,7 @@ __device__ void sum_piece(const Segments<T, I>& s, int64_t begin, int64_t end, i
         for (int step = width; step < 32; step *= 2) {
 #pragma unroll
             for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
-            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
+            if (!Position<I>::PLAIN) sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
         }
         __syncthreads();
         float* own = warps.at[threadIdx.x / 32];
@@ -68,14 +65,14 @@ __device__ inline void add_pieces(float* partial, int pieces, int64_t columns) {
         __syncthreads();
         if (part == 0 && column < columns) {
             for (int p = 1; p < parts; ++p) sum += of_part[p * side + threadIdx.x];
-            partial[column] = sum;
+            __stcg(partial + column, sum);
         }
         __syncthreads();
     }
 }
 
-// One block a piece; the block that completes a segment hands its sums, [dim] and Σw, to
-// `take(segment, sums)`.
+// One block a piece; the block that completes a segment hands its sums, [dim] and Σw in device memory,
+// to `take(segment, sums)`.
 template <typename T, typename I, int N, typename Take>
 __device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
     __shared__ int64_t found[THREADS];
@@ -92,30 +89,36 @@ __device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int widt
         __syncthreads();
         for (int task = 0; task < count; ++task) {
             int64_t slot = found[task], segment = pieces.segment[slot], columns = s.dim + 1;
-            int64_t start = s.offsets[segment], stop = s.offsets[segment + 1], first = Pieces::first(start);
-            int64_t begin = start + (slot - first) * PIECE, end = begin + PIECE < stop ? begin + PIECE : stop;
-            sum_piece<T, I, N>(s, begin, end, width_bits, pieces.partial + slot * columns);
-            __threadfence();
-            __syncthreads();
+            int64_t start = s.offsets[segment], stop = s.offsets[segment + 1];
+            int64_t piece = slot - Pieces::up(start, MEDIUM), first = Pieces::up(start, Pieces::APART);
+            int64_t begin = start + piece * PIECE, end = begin + PIECE < stop ? begin + PIECE : stop;
             int many = Pieces::count(start, stop);
-            if (threadIdx.x == 0) last = atomicAdd(pieces.done + first, 1) == many - 1;
+            float* sums = pieces.partial + (many > 1 ? first + piece : pieces.rows + blockIdx.x) * columns;
+            sum_piece<T, I, N>(s, begin, end, width_bits, sums);
             __syncthreads();
-            if (!last) continue;
-            __threadfence();
-            add_pieces(pieces.partial + first * columns, many, columns);
-            take(segment, pieces.partial + first * columns);
+            if (many > 1) {
+                __threadfence();
+                __syncthreads();
+                if (threadIdx.x == 0) last = atomicAdd(pieces.done + first, 1) == many - 1;
+                __syncthreads();
+                if (!last) continue;
+                __threadfence();
+                sums = pieces.partial + first * columns;
+                add_pieces(sums, many, columns);
+            }
+            take(segment, sums);
             __syncthreads();
         }
     }
 }
 
 template <typename T, typename I, int N>
-__global__ void __launch_bounds__(THREADS) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+__global__ void __launch_bounds__(THREADS, 4) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
     sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, const float* sums) {
         for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
             Sum<1> sum;
-            sum.at[0] = sums[column];
-            sum.weight = sums[s.dim];
+            sum.at[0] = __ldcg(sums + column);
+            sum.weight = __ldcg(sums + s.dim);
             finish<T, I, 1>(s, segment, column, sum);
         }
     });
