@@ -21,15 +21,19 @@ class Alike:
 
 @dataclass(frozen=True)
 class Sequences:
-    """`lengths` of the sequences on the host, `offsets` [sequences + 1] int32 on the device."""
+    """`lengths` of the sequences on the host, `offsets` [sequences + 1] int32 on the device.
+
+    `most`: the longest there may ever be, 0 where nobody knows.
+    """
 
     lengths: tuple[int, ...]
     offsets: Tensor
+    most: int = 0
 
     @classmethod
-    def of(cls, offsets: Tensor) -> Sequences:
+    def of(cls, offsets: Tensor, most: int = 0) -> Sequences:
         """From offsets on any device; on a GPU the host waits for them once."""
-        return cls(tuple(offsets.diff().tolist()), offsets.int())
+        return cls(tuple(offsets.diff().tolist()), offsets.int(), most)
 
     def __len__(self) -> int:
         return len(self.lengths)

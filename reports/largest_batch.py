@@ -30,6 +30,7 @@ from recis_core.train import Trainer
 from reports.console import say
 from reports.failure import Failure
 from reports.records import append
+from reports.run import adamw
 from roofline.kinds import LargestBatch
 from roofline.stamp import place
 from workloads import find
@@ -84,7 +85,7 @@ def engine(config: LmaConfig, device: str, precision: Any) -> Step:
     """A step of `recis train`, layers kept whole."""
     with torch.device(device):
         model = LmaModel(config.shape)
-    settings = Settings(dense=lambda p: torch.optim.AdamW(p, lr=1e-3), precision=precision)
+    settings = Settings(dense=lambda p: adamw(p, lr=1e-3), precision=precision)
     kernels = backends.load("auto", device=device)
     trainer = Trainer(model, kernels, optim.Adam(lr=1e-2), settings=settings)
     return lambda batch: trainer.train_step([batch])

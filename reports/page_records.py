@@ -69,7 +69,7 @@ def slug(text: str) -> str:
 
 def case_of(content: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes two records measurements of the same thing."""
-    keys = ("op", "case", "asked", "backend", "workload", "size", "batch", "what",
+    keys = ("op", "case", "asked", "backend", "workload", "size", "batch", "what", "precision",
             "optimizer")  # fmt: skip
     case = str(content.get("case", ""))
     if case.startswith("conformance,"):

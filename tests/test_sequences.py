@@ -28,9 +28,9 @@ from tests.twin import BACKENDS, kernels_of
 LENGTHS = [(3, 0, 5, 3, 1), (4, 4, 4), (70, 0, 130), (200, 0, 0), (0, 0), (), (2, 3, 2)]
 
 
-def sequences_of(lengths: tuple[int, ...], device: str = "cpu") -> Sequences:
+def sequences_of(lengths: tuple[int, ...], device: str = "cpu", most: int = 0) -> Sequences:
     ends = torch.tensor([0, *lengths], device=device).cumsum(0)
-    return Sequences.of(ends)
+    return Sequences.of(ends, most)
 
 
 def masked(qkv: Tensor, sequences: Sequences) -> Tensor:
@@ -46,9 +46,11 @@ def masked(qkv: Tensor, sequences: Sequences) -> Tensor:
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("path", ["auto", "each", "rounded"])
-def test_causal_attention(lengths: tuple[int, ...], path: Any) -> None:
-    sequences = sequences_of(lengths)
+@pytest.mark.parametrize(
+    ("path", "most"), [("auto", 0), ("each", 0), ("rounded", 0), ("rounded", 10_000)]
+)
+def test_causal_attention(lengths: tuple[int, ...], path: Any, most: int) -> None:
+    sequences = sequences_of(lengths, most=most)
     qkv = torch.randn(sequences.total, 3, 2, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(sequences.total, 2, 4, dtype=torch.float64)
     ours, theirs = causal_attention(qkv, sequences, path), masked(qkv, sequences)
@@ -80,6 +82,10 @@ def test_rounded_lengths_are_few_and_near() -> None:
     every = {rounded(n) for n in range(1, 100_001)}
     assert len(every) < 400
     assert all(n <= rounded(n) < n + max(64, n / 32) for n in range(1, 100_001, 7))
+    for most in (16_384, 100_000):
+        every = {rounded(n, most) for n in range(1, most + 1)}
+        assert len(every) <= 64
+        assert all(n <= rounded(n, most) < n + most / 32 for n in range(1, most + 1, 7))
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)

@@ -143,7 +143,7 @@ class LmaModel(nn.Module):
             nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor | Logits:
-        sequences = Sequences.of(inputs["item.offsets"])
+        sequences = Sequences.of(inputs["item.offsets"], self.shape.length)
         for name in EVENTS:
             if len(inputs[name]) != sequences.total:
                 own = len(inputs[name])

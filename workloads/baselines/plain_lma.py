@@ -112,7 +112,9 @@ class PlainTrainer:
         self.device, self.half = torch.device(device), precision == "bfloat16"
         self.optimizers = (
             torch.optim.SparseAdam(list(self.model.tables.parameters()), lr=1e-2),
-            torch.optim.AdamW(self.model.dense.parameter_groups(), lr=1e-3),
+            torch.optim.AdamW(
+                self.model.dense.parameter_groups(), lr=1e-3, fused=self.device.type == "cuda"
+            ),
         )
 
     def step(self, batch: Batch) -> float:
