@@ -27,7 +27,7 @@ __device__ void sum_piece(const Segments<T, I>& s, int64_t begin, int64_t end, i
         for (int step = width; step < 32; step *= 2) {
 #pragma unroll
             for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
-            if (!Position<I>::PLAIN) sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
+            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
         }
         __syncthreads();
         float* own = warps.at[threadIdx.x / 32];
@@ -113,7 +113,7 @@ __device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int widt
 }
 
 template <typename T, typename I, int N>
-__global__ void __launch_bounds__(THREADS, 4) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+__global__ void __launch_bounds__(THREADS) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
     sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, const float* sums) {
         for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
             Sum<1> sum;
