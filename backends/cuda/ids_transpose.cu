@@ -62,7 +62,7 @@ template <typename W> struct CarryWeights {
 bool groups(const Arg* a) {
     int64_t n = a[0].n0, distinct = a[3].i;
     if (!grouping::possible(n, distinct) || a[1].n0 - 1 >= int64_t(1) << 31) return false;
-    return distinct >> grouping::key_bits(n, distinct) < grouping::MASKED_BUCKETS;
+    return grouping::Work(nullptr, n, distinct, 0).buckets <= grouping::MASKED_BUCKETS;
 }
 
 grouping::Work work_of(const Arg* a, void* scratch) {
