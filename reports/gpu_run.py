@@ -97,8 +97,8 @@ def record(k: Kernels, op: str, case: str, status: str, **more: Any) -> Record:
 
 
 def conformance(k: Kernels, only: tuple[str, ...] = ()) -> Iterator[Record]:
-    """One record for each op, or each of `only`: how many checks agreed, and what the first that did
-    not said."""
+    """One record for each op, or each of `only`: how many checks agreed, and what the first that
+    did not said."""
     checks, bad = Counter[str](), Counter[str]()
     said: dict[str, str] = {}
     for verdict in examine(k, only):
@@ -161,13 +161,17 @@ def conform(folder: Path, names: list[str], end: float) -> int:
     return wrong
 
 
-def time_anchors(folder: Path, names: list[str], end: float) -> None:
-    cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
+def copy_roof(cold: torch.Tensor) -> float:
+    """Bytes per second, read and written, of a device-to-device copy of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
     target = torch.empty_like(source)
-    copy = 2 * len(source) / statistics.median(seconds(lambda: target.copy_(source), cold))
+    return 2 * len(source) / statistics.median(seconds(lambda: target.copy_(source), cold))
+
+
+def time_anchors(folder: Path, names: list[str], end: float) -> None:
+    cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
+    copy = copy_roof(cold)
     print(f"copy roof {copy / 1e9:.0f} GB/s", flush=True)
-    del source, target
     for name in names:
         k = backends.load(name, device=DEVICE)
         for anchor in chain.from_iterable(part(k, DEVICE) for part in PARTS):
