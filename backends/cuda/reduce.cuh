@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
             slots.change(rule, &g, rate);
             slots.store(t, base, column);
         }
-    });
+    }, 0, [](int64_t) {});
 }
 
 template <typename I, typename Rule>
@@ -156,7 +156,7 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         int width = log2_up((s.dim + N - 1) / N, 5);
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         // Lanes that take a row's gradients one after the other would be waited for.
-        int64_t longest = parts ? LONG : MEDIUM;
+        int64_t longest = parts ? LONG : 4 * MEDIUM;
         reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
             s, t, rule, pieces, longest, width, width + parts);
         if (s.total > MEDIUM)
