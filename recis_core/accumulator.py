@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recis_core import pooling
 from recis_core.kernels import Kernels
-from recis_core.pooling import Leaves, Transposed
+from recis_core.pooling import Transposed
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,19 @@ class RowGradients:
 class LeafGradients:
     """Gradients still in the leaves: row i, of `rows` [n] distinct, is pair i of `transposed`.
 
-    tables [n] int32, the table of each; the gradients of `leaves` must stay as they are.
+    tables [n] int32, the table of each; leaves [leaf rows, dim] float32, their gradients; scale
+    [leaf rows] float32 or None, what each leaf row was multiplied by.
     """
 
     rows: Tensor
     tables: Tensor
-    leaves: Leaves
+    leaves: Tensor
+    scale: Tensor | None
     transposed: Transposed
 
     def reduced(self, kernels: Kernels) -> RowGradients:
         """The same, one a row."""
-        grad = pooling.gradient(kernels, self.leaves, self.transposed)
+        grad = pooling.gradient(kernels, self.leaves, self.scale, self.transposed)
         return RowGradients(self.rows, self.tables, grad)
 
 

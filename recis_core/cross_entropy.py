@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
 LOGITS_BYTES = 1 << 32
+TILE = 256  # rows of a matrix product that one multiprocessor of a GPU works on, at most
 BLOCK = 1024  # classes that a compiled reduction holds in registers
-TILE = 128, 256  # of a matrix product's output, what one multiprocessor of a GPU works on
 
 
 # (logits [rows, classes], target [rows, 1]) -> the losses' sum, its gradient for the logits.
@@ -81,6 +81,7 @@ def linear_cross_entropy(
         x = x.to(torch.get_autocast_dtype(kind))
     if not rows:
         rows = max(1, LOGITS_BYTES // max(len(weight) * x.element_size(), 1))
+        rows -= rows % TILE if rows > TILE else 0
     return _Fused.apply(x, weight, target, rows, gradient)  # pyright: ignore[reportReturnType]
 
 
@@ -143,37 +144,10 @@ def _forward(
         loss, grad = gradient(part @ own.T, goal)
         total += loss
         if grad_x is not None:
-            grad_x[begin : begin + rows] = product(grad, own)
+            torch.mm(grad, own, out=grad_x[begin : begin + rows])
         if grad_weight is not None:
             _add_product(grad_weight, grad, part)
     return total, grad_x, grad_weight
-
-
-def product(grad: Tensor, weight: Tensor) -> Tensor:
-    """grad [rows, classes] · weight [classes, width].
-
-    Its output is small and its sums long: on a GPU slices of classes are summed side by side, as
-    many as give every multiprocessor a tile, and added in float32.
-    """
-    slices = 1
-    if grad.is_cuda:
-        there = torch.cuda.get_device_properties(grad.device).multi_processor_count
-        slices = slices_of(len(grad), grad.shape[1], weight.shape[1], there)
-    if slices == 1 or grad.dtype not in (torch.bfloat16, torch.float16):
-        return grad @ weight
-    parts = grad.unflatten(1, (slices, -1)).transpose(0, 1)
-    batched: Any = torch.bmm  # whose stub lacks out_dtype
-    sums = batched(parts, weight.unflatten(0, (slices, -1)), out_dtype=torch.float32)
-    return sums.sum(0).to(grad.dtype)
-
-
-def slices_of(rows: int, classes: int, width: int, processors: int) -> int:
-    """The most slices, a power of two, that divide the classes evenly and fill the device once."""
-    tiles = -(-rows // TILE[0]) * -(-width // TILE[1])
-    slices = 1
-    while 2 * slices * tiles <= processors and classes % (16 * slices) == 0:
-        slices *= 2
-    return slices
 
 
 def _add_product(into: Tensor, grad: Tensor, x: Tensor) -> None:
@@ -181,6 +155,8 @@ def _add_product(into: Tensor, grad: Tensor, x: Tensor) -> None:
     if into.dtype == grad.dtype:
         into.addmm_(grad.T, x)
     elif into.is_cuda:
-        into += torch.mm(grad.T, x, out_dtype=into.dtype)
+        # In place: the sum would otherwise be written once more and read twice.
+        product: Any = torch.addmm  # whose stub lacks out_dtype
+        product(into, grad.T, x, out_dtype=into.dtype, out=into)
     else:
         into += grad.T @ x

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from recis_core.types import index_dtype
+from recis_core.spans import Span, even_offsets
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,86 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A column in the unpacked outputs: its `count` elements of `target` from `begin` on.
+
+    `levels`, outer to inner: how many segments its bounds have, which begin at `bounds`.
+    """
+
+    name: str
+    target: str
+    width: int | None
+    begin: int
+    count: int
+    levels: tuple[int, ...]
+    bounds: tuple[int, ...]
+
+
+class Unpacked(Mapping[str, Tensor | Ragged]):
+    """Name to column: dense tensors [rows, width] and `Ragged` of `rows` segments.
+
+    A view is made when a column is asked for; `spans` say where they lie without making any.
+    """
+
+    def __init__(
+        self, placed: Mapping[str, Placed], outputs: Mapping[str, Tensor], rows: int
+    ) -> None:
+        self.placed, self.outputs, self.rows = placed, outputs, rows
+        self._views: dict[str, Tensor | Ragged] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.outputs["bounds"].device
+
+    @property
+    def nbytes(self) -> int:
+        return sum(output.nbytes for output in self.outputs.values())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Unpacked:
+        outputs = {n: o.to(device, non_blocking=non_blocking) for n, o in self.outputs.items()}
+        return Unpacked(self.placed, outputs, self.rows)
+
+    def spans(self, kinds: Iterable[tuple[str, torch.dtype]]) -> list[Span | None]:
+        """Where columns of numbers lie that are dense or have one level of nesting; None for what
+        is not there, not of that dtype, or other than that."""
+        bounds, rows, placed = self.outputs["bounds"], self.rows, self.placed
+        flat: dict[str, tuple[Tensor, torch.dtype | None]]
+        flat = {target: (values, values.dtype) for target, values in self.outputs.items()}
+        flat["bytes"] = (bounds, None)  # strings have a level of their own
+        found: list[Span | None] = []
+        for name, dtype in kinds:
+            p = placed.get(name)
+            if p is None or flat[p.target][1] is not dtype or len(p.levels) > 1:
+                found.append(None)
+            elif p.width is not None:
+                values = flat[p.target][0]
+                found.append(Span(values, p.begin, p.count, rows, p.width, None, 0))
+            else:
+                values = flat[p.target][0]
+                found.append(Span(values, p.begin, p.count, rows, 0, bounds, p.bounds[0]))
+        return found
+
+    def __getitem__(self, name: str) -> Tensor | Ragged:
+        if name not in self._views:
+            self._views[name] = self._view(self.placed[name])
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.placed)
+
+    def __len__(self) -> int:
+        return len(self.placed)
+
+    def _view(self, p: Placed) -> Tensor | Ragged:
+        column: Tensor | Ragged = self.outputs[p.target][p.begin : p.begin + p.count]
+        if p.width is not None:
+            column = column.view(-1, p.width)
+        for at, segments in reversed(list(zip(p.bounds, p.levels, strict=True))):
+            column = Ragged(column, self.outputs["bounds"][at : at + segments + 1])
+        return column
+
+
+@dataclass(frozen=True)
 class Batch:
     """`rows` samples: each column a dense tensor [rows, width] or a `Ragged` of `rows` segments."""
 
@@ -58,12 +137,19 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        return sum(column.nbytes for column in self.columns.values())
+        whole = self.columns
+        if isinstance(whole, Unpacked):
+            return whole.nbytes
+        return sum(column.nbytes for column in whole.values())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        if torch.device(device).type == "cpu" and all(c.is_cpu for c in self.columns.values()):
+        whole = self.columns
+        if isinstance(whole, Unpacked):
+            there = whole.device.type == torch.device(device).type
+            return self if there else Batch(whole.to(device, non_blocking), self.rows)
+        if torch.device(device).type == "cpu" and all(c.is_cpu for c in whole.values()):
             return self
-        moved = {n: c.to(device, non_blocking=non_blocking) for n, c in self.columns.items()}
+        moved = {n: c.to(device, non_blocking=non_blocking) for n, c in whole.items()}
         return Batch(moved, self.rows)
 
     def dense(self, name: str) -> Tensor:
@@ -80,13 +166,3 @@ class Batch:
             return column
         rows, width = column.shape
         return Ragged(column.flatten(), even_offsets(rows, width, column.device))
-
-
-@lru_cache(maxsize=64)
-def even_offsets(rows: int, width: int, device: torch.device) -> Tensor:
-    """Offsets of `rows` segments of `width` values each; shared, so not to be written to.
-
-    Kept, because a wide model asks for the same ones a hundred times a step.
-    """
-    dtype = getattr(torch, index_dtype(rows * width))
-    return (torch.arange(rows + 1, dtype=dtype) * width).to(device)

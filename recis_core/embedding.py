@@ -80,7 +80,6 @@ class Embedding:
         self.features = tuple(features)
         self.kernels, self.seed = kernels, seed
         self.exchange = exchange or Local()
-        self.transform = Features(features, kernels)
         self.groups: list[Group] = []
         self.runs: list[tuple[Run, ...]] = []
         self._columns: list[Tensor] = []
@@ -92,6 +91,9 @@ class Embedding:
             self.runs.append(runs_of(own))
             numbers = [tables.index(f.table) for run in self.runs[-1] for f in run.features]
             self._columns.append(torch.tensor(numbers, dtype=torch.int32, device=kernels.device))
+        # In the order in which they are packed, so that what is transformed lies in it.
+        order = [f for runs in self.runs for run in runs for f in run.features]
+        self.transform = Features(order, kernels)
         self._steps: list[Step] = []
         self.gradients: dict[str, LeafGradients | RowGradients] = {}
 
@@ -114,7 +116,7 @@ class Embedding:
         ids have their rows spares this batch from looking them up again.
         """
         bags = self.transform(batch)
-        packed = [pack(runs, bags, batch.rows) for runs in self.runs]
+        packed = pack(self.runs, bags, batch.rows, self.kernels.device)
         asking = [
             Asking(p.ids, p.splits, columns, group.salts)
             for p, columns, group in zip(packed, self._columns, self.groups, strict=True)
@@ -123,8 +125,8 @@ class Embedding:
         tables = [self.exchange.send(way.tables, way.sent, way.received) for way in ways]
         ids = [self.exchange.send(way.ids, way.sent, way.received) for way in ways]
         indices: list[Transposed | None] = [
-            pooling.transpose(self.kernels, runs, p, way.inverse, len(way)) if train else None
-            for runs, p, way in zip(self.runs, packed, ways, strict=True)
+            pooling.transpose(self.kernels, p, way.inverse, len(way)) if train else None
+            for p, way in zip(packed, ways, strict=True)
         ]
         if turn is not None:
             turn()
@@ -166,11 +168,9 @@ class Embedding:
         made = pooling.pool(
             self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
         )
-        parts = pooling.split(runs, made, asked.packed)
-        if not ready.train:
-            return parts
-        self._steps.append(Step(group, asked, rows, made))
-        return pooling.hand_over(made, parts)
+        if ready.train:
+            self._steps.append(Step(group, asked, rows, made))
+        return pooling.split(runs, made, asked.packed, ready.train)
 
     def accumulate(self) -> None:
         """Take up the gradients that backward() left, adding to those of earlier micro-batches.
@@ -180,11 +180,13 @@ class Embedding:
         """
         steps, self._steps = self._steps, []
         for step in steps:
-            if step.leaves.grad is None or not len(step.asked.route):
+            grad = step.leaves.grad
+            if grad is None or not len(step.asked.route):
                 continue
             asked, name = step.asked, step.group.name
             assert asked.transposed is not None
-            fresh = LeafGradients(step.rows, asked.tables, step.leaves, asked.transposed)
+            given = grad, step.leaves.scale, asked.transposed
+            fresh = LeafGradients(step.rows, asked.tables, *given)
             if self.exchange.world == 1 and name not in self.gradients:
                 self.gradients[name] = fresh
                 continue

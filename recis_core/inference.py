@@ -15,7 +15,7 @@ from recis_core.data import Batch
 from recis_core.embedding import Embedding, Prepared
 from recis_core.kernels import Kernels
 from recis_core.metrics import Evaluation
-from recis_core.objective import inputs_of, labels_of, logits_of, single, weights_of
+from recis_core.objective import Checks, inputs_of, labels_of, logits_of, single, weights_of
 from recis_core.pipeline import Pipeline, Turn
 from recis_core.prediction import prediction_file
 from recis_core.task import Task, task_name, tasks_of
@@ -74,7 +74,10 @@ def evaluate(
         scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
         for task, evaluation, own in zip(tasks, evaluations, scores, strict=True):
             groups = None if task.group is None else single(batch, task.group)
-            evaluation.add(own, labels_of(task, batch), weights_of(task, batch), groups)
+            checks = Checks()
+            labels, weights = labels_of(task, batch, checks), weights_of(task, batch, checks)
+            checks.send().require()
+            evaluation.add(own, labels, weights, groups)
     measured: dict[str, float] = {}
     for task, evaluation in zip(tasks, evaluations, strict=True):
         found = evaluation.result(kernels)

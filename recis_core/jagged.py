@@ -22,17 +22,15 @@ def gather(kernels: Kernels, blocks: Blocks, rows: Tensor, index: Tensor) -> Ten
 
 def beside(runs: Sequence[Sequence[Run]], packed: Sequence[Packed]) -> dict[str, Tensor]:
     """What a model gets beside its ragged leaves: NAME.offsets [rows + 1], from 0, and NAME.ids
-    [values] int64 after all transforms; views but for the offsets of a run's later features."""
+    [values] int64 after all transforms; views."""
     found: dict[str, Tensor] = {}
     for own, group in zip(runs, packed, strict=True):
-        for run, stretch in zip(own, group.stretches, strict=True):
-            if run.pooling != "ragged":
-                continue
-            ids = group.ids[stretch.begin : stretch.end].split(stretch.sizes)
-            before = 0
-            for i, feature in enumerate(run.features):
-                offsets = stretch.offsets[i * group.rows : (i + 1) * group.rows + 1]
-                found[f"{feature.name}.offsets"] = offsets - before if before else offsets
-                found[f"{feature.name}.ids"] = ids[i]
-                before += stretch.sizes[i]
+        at = 0
+        for run in own:
+            if run.pooling == "ragged":
+                for i, feature in enumerate(run.features, at):
+                    begin, end = group.begins[i], group.begins[i + 1]
+                    found[f"{feature.name}.offsets"] = group.spans[i].offsets
+                    found[f"{feature.name}.ids"] = group.ids[begin:end]
+            at += len(run.features)
     return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
+from recis_core.readback import Readback
 from recis_core.task import Task, tasks_of
 
 
@@ -25,12 +26,42 @@ class Target:
     weights: Tensor | None
     total: Tensor
     shares: tuple[float, ...]
+    checks: Checks
+
+
+class Checks:
+    """What must hold of some values of a batch, asked of the device at once and read later."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[str, Tensor, Tensor, str]] = []
+        self._sent: Readback | None = None
+
+    def add(self, name: str, values: Tensor, legal: Tensor, what: str) -> Tensor:
+        """`values` [rows] of column `name`, which are `what` where `legal` [rows] is set."""
+        self._made.append((name, values, legal, what))
+        return values
+
+    def send(self) -> Checks:
+        self._sent = Readback([legal.all() for _, _, legal, _ in self._made])
+        return self
+
+    def require(self) -> None:
+        """ValueError naming column, row of the batch and value if one does not hold; waits for the
+        device unless it has come past `send`."""
+        assert self._sent is not None
+        for good, made in zip(self._sent.values(), self._made, strict=True):
+            name, values, legal, what = made
+            if not good:
+                row = int((~legal).nonzero()[0])
+                value = float(values[row])
+                raise ValueError(f"column {name!r}, row {row} of a batch: {value} is not {what}")
 
 
 def target_of(tasks: Sequence[Task], batch: Batch) -> Target:
-    """The batch's target, or ValueError naming column, row of the batch and value."""
-    labels = [labels_of(task, batch) for task in tasks]
-    weights = [weights_of(task, batch) for task in tasks]
+    """The batch's target; its `checks` say whether its values are legal."""
+    checks = Checks()
+    labels = [labels_of(task, batch, checks) for task in tasks]
+    weights = [weights_of(task, batch, checks) for task in tasks]
     device = labels[0].device
     total = [
         torch.full((), batch.rows, dtype=torch.float32, device=device)
@@ -42,26 +73,23 @@ def target_of(tasks: Sequence[Task], batch: Batch) -> Target:
     if any(own is not None for own in weights):
         each = zip(weights, labels, strict=True)
         given = torch.stack([torch.ones_like(y) if w is None else w for w, y in each], 1)
-    return Target(
-        torch.stack(labels, 1), given, torch.stack(total), tuple(task.share for task in tasks)
-    )
+    shares = tuple(task.share for task in tasks)
+    return Target(torch.stack(labels, 1), given, torch.stack(total), shares, checks.send())
 
 
-def labels_of(task: Task, batch: Batch) -> Tensor:
+def labels_of(task: Task, batch: Batch, checks: Checks) -> Tensor:
     """[rows] float32 in [0, 1]."""
     labels = single(batch, task.label).float()
-    _require(batch, task.label, labels, (labels >= 0) & (labels <= 1), "in [0, 1]")
-    return labels
+    return checks.add(task.label, labels, (labels >= 0) & (labels <= 1), "in [0, 1]")
 
 
-def weights_of(task: Task, batch: Batch) -> Tensor | None:
+def weights_of(task: Task, batch: Batch, checks: Checks) -> Tensor | None:
     """[rows] float32 >= 0, None where the task has none."""
     if task.weight is None:
         return None
     weights = single(batch, task.weight).float()
     finite = (weights >= 0) & weights.isfinite()
-    _require(batch, task.weight, weights, finite, "a finite weight >= 0")
-    return weights
+    return checks.add(task.weight, weights, finite, "a finite weight >= 0")
 
 
 def single(batch: Batch, name: str) -> Tensor:
@@ -70,13 +98,6 @@ def single(batch: Batch, name: str) -> Tensor:
     if column.shape[1:] != (1,):
         raise ValueError(f"column {name!r} has shape {tuple(column.shape)}, not [rows, 1]")
     return column[:, 0]
-
-
-def _require(batch: Batch, name: str, values: Tensor, legal: Tensor, what: str) -> None:
-    if not bool(legal.all()):
-        row = int((~legal).nonzero()[0])
-        value = float(values[row])
-        raise ValueError(f"column {name!r}, row {row} of a batch: {value} is not {what}")
 
 
 def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

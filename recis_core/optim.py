@@ -232,6 +232,6 @@ def update_by_leaves(
 ) -> None:
     """Change the rows of `group` by gradients that are reduced on the way."""
     call = getattr(group.kernels, f"rows_reduce_{op}")
-    leaves, index = held.leaves, held.transposed
-    given = leaves.grad, leaves.scale, index.starts, index.segments, index.weights
+    index = held.transposed
+    given = held.leaves, held.scale, index.starts, index.segments, index.weights
     call(group.blocks, held.rows, *given, rate, *scalars)

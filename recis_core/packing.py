@@ -1,53 +1,48 @@
-"""A group's features laid end to end: one launch for all that are pooled alike."""
+"""A group's features laid end to end: one launch for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recis_core.readback import to_device
-from recis_core.schema import Feature, Pooling
+from recis_core.schema import Column, Feature, Pooling
+from recis_core.spans import Span, begins_of, joined, rows_offsets
+from recis_core.table import grouped
 from recis_core.types import index_dtype
 
 
-def end_to_end(parts: Sequence[Tensor]) -> Tensor:
-    """`parts` as one tensor; no copy where they already lie side by side in memory."""
-    first = parts[0]
-    at = first.data_ptr()
-    for part in parts:
-        if (part.data_ptr() != at and part.numel()) or not part.is_contiguous():
-            return torch.cat(list(parts))
-        at += part.nbytes
-    storage = first.untyped_storage().data_ptr()
-    if any(part.untyped_storage().data_ptr() != storage for part in parts):
-        return torch.cat(list(parts))
-    size = (sum(part.shape[0] for part in parts), *first.shape[1:])
-    return first.as_strided(size, first.stride(), first.storage_offset())
+class Bags(NamedTuple):
+    """The ids of a feature, a bag per sample, and the weights beside them, if any."""
 
+    span: Span
+    weight_span: Span | None = None
 
-def starts_of(sizes: Sequence[int]) -> Tensor:
-    """[len(sizes) + 1] where each of the parts begins, and the end."""
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + size)
-    return torch.tensor(starts, dtype=getattr(torch, index_dtype(starts[-1])))
+    @property
+    def ids(self) -> Tensor:
+        """[n] int64."""
+        return self.span.values
 
+    @property
+    def offsets(self) -> Tensor:
+        """[rows + 1] of the bags."""
+        return self.span.offsets
 
-@dataclass(frozen=True)
-class Bags:
-    """The ids of a feature, a bag per sample: ids [n] int64, offsets [rows + 1], weights [n]."""
-
-    ids: Tensor
-    offsets: Tensor
-    weights: Tensor | None
+    @property
+    def weights(self) -> Tensor | None:
+        """[n] float32."""
+        return None if self.weight_span is None else self.weight_span.values
 
 
 @dataclass(frozen=True)
 class Run:
-    """Features of a group pooled by one call: equal pooling and length, all weighted or none."""
+    """Features of a group pooled alike: equal pooling and length, all weighted or none."""
 
     pooling: Pooling
     length: int | None
@@ -63,114 +58,144 @@ class Run:
 
 
 def runs_of(features: Sequence[Feature]) -> tuple[Run, ...]:
-    """The features of a group in runs, unweighted ones first."""
+    """The features of a group in runs: means first, ragged ones last, as `pooling` takes them."""
     alike: dict[tuple[bool, Pooling, int | None], list[Feature]] = {}
     for f in features:
         alike.setdefault((f.weights is not None, f.pooling, f.length), []).append(f)
+    order = sorted(alike, key=lambda kind: (kind[1] == "ragged", kind[1] != "mean", kind[0]))
     return tuple(
         Run(pooling, length, weighted, tuple(alike[weighted, pooling, length]))
-        for weighted, pooling, length in sorted(alike, key=lambda kind: kind[0])
+        for weighted, pooling, length in order
     )
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """The part of a run in a packed batch: `begin`:`end` of the values.
-
-    offsets [features · rows + 1] of the bags, from 0; weights [end - begin] or None; sizes: how
-    many values each feature has.
-    """
-
-    begin: int
-    end: int
-    offsets: Tensor
-    weights: Tensor | None
-    sizes: tuple[int, ...]
+def laid_out(columns: Iterable[Column], features: Sequence[Feature]) -> tuple[Column, ...]:
+    """`columns` in the order in which a reader should lay them, so that nothing is copied to bring
+    the ids of a group, its weights and their boundaries side by side."""
+    order = [f for _, own in grouped(features) for run in runs_of(own) for f in run.features]
+    names = [f.column for f in order] + [f.weights for f in order if f.weights is not None]
+    place = {name: at for at, name in reversed(list(enumerate(names)))}
+    return tuple(sorted(columns, key=lambda column: place.get(column.name, len(names))))
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The ids of a group's features end to end, in order of its runs.
+    """The ids of a group's features end to end, in order of its runs, and the rows of its leaves.
 
-    ids [n]; splits [features + 1] on the device; a `Stretch` per run; rows of the batch.
+    ids [n]; splits [features + 1] where each feature's begin, on the device and as `begins` on the
+    host; offsets [leaf rows + 1]: which values each row of the leaves is made of; weights [n] of
+    all values, 1 where a feature has none, None where none has; `spans` of the features.
     """
 
     ids: Tensor
     splits: Tensor
-    stretches: tuple[Stretch, ...]
+    begins: Sequence[int]
+    offsets: Tensor
+    weights: Tensor | None
+    spans: Sequence[Span]
     rows: int
 
-
-def pack(runs: Sequence[Run], bags: Mapping[str, Bags], rows: int) -> Packed:
-    """Lay the bags of all features of `runs` end to end."""
-    each = [[bags[f.name] for f in run.features] for run in runs]
-    ids = end_to_end([b.ids for own in each for b in own])
-    sizes = [[b.ids.numel() for b in own] for own in each]
-    splits = starts_of([size for own in sizes for size in own])
-    stretches, at = [], 0
-    for own, counts in zip(each, sizes, strict=True):
-        starts = starts_of(counts)
-        offsets = ends_from([b.offsets for b in own], starts.to(splits.dtype))
-        weights = None
-        if own[0].weights is not None:
-            weights = end_to_end([b.weights for b in own if b.weights is not None])
-        end = at + sum(counts)
-        stretches.append(Stretch(at, end, offsets, weights, tuple(counts)))
-        at = end
-    return Packed(ids, to_device(splits, ids.device), tuple(stretches), rows)
+    def sizes(self, runs: Sequence[Run]) -> list[int]:
+        """Leaf rows of every feature."""
+        found: list[int] = []
+        for run in runs:
+            at, end = len(found), len(found) + len(run.features)
+            if run.pooling == "ragged":
+                found += [b - a for a, b in pairwise(self.begins[at : end + 1])]
+            else:
+                found += [self.rows * (run.length or 1)] * (end - at)
+        return found
 
 
-def ends_from(offsets: Sequence[Tensor], starts: Tensor) -> Tensor:
-    """Offsets of parts laid end to end, part i moved by starts[i], in the dtype of `starts`.
+def pack(
+    groups: Sequence[Sequence[Run]],
+    bags: Mapping[str, Bags],
+    rows: int,
+    device: torch.device | str,
+) -> list[Packed]:
+    """Lay the bags of every group's features end to end; one transfer for all groups."""
+    each = [[bags[f.name] for run in runs for f in run.features] for runs in groups]
+    begins = [begins_of([b.span for b in own]) for own in each]
+    most = max((own[-1] for own in begins), default=0)
+    numbers = torch.tensor(
+        [n for own in begins for n in own], dtype=getattr(torch, index_dtype(most))
+    )
+    splits = to_device(numbers, device).split([len(own) for own in begins])
+    return [
+        Packed(
+            joined([b.span for b in own]),
+            at,
+            starts,
+            leaf_offsets(runs, [b.span for b in own], at, starts, rows),
+            leaf_weights(runs, own, starts),
+            [b.span for b in own],
+            rows,
+        )
+        for runs, own, starts, at in zip(groups, each, begins, splits, strict=True)
+    ]
 
-    starts[0] is 0. Not to be written to: of a single part they are its own.
-    """
-    if len(offsets) == 1 and offsets[0].dtype == starts.dtype:
-        return offsets[0]
-    # Columns of one id a row share their offsets, so their tails are cut off once.
-    different = {id(own): own for own in offsets}
-    tails = {key: own[1:] for key, own in different.items()}
-    ends = torch.stack([tails[id(own)] for own in offsets])
-    starts = to_device(starts, ends.device)
-    moved = starts.new_empty(1 + ends.numel())
-    moved[:1] = 0
-    torch.add(ends, starts[:-1, None], out=moved[1:].view(ends.shape))
-    return moved
 
-
-def leaf_offsets(runs: Sequence[Run], packed: Packed) -> Tensor:
-    """Offsets [leaf rows + 1] of a group: which values each row of its leaves is made of.
+def leaf_offsets(
+    runs: Sequence[Run], spans: Sequence[Span], splits: Tensor, begins: Sequence[int], rows: int
+) -> Tensor:
+    """Offsets [leaf rows + 1] of a group: which of its values each row of its leaves is made of.
 
     Every position of a tile is a row of its own, made of one value or none; so is every value of
-    a ragged leaf.
+    a ragged leaf. `splits` and `begins` as in `Packed`.
     """
-    sizes = [
-        run.segments(packed.rows, own.end - own.begin)
-        for run, own in zip(runs, packed.stretches, strict=True)
-    ]
-    offsets = packed.splits.new_empty(sum(sizes) + 1)
-    parts = offsets.split([*sizes, 1])
-    for run, stretch, out in zip(runs, packed.stretches, parts[:-1], strict=True):
-        begin = stretch.offsets[:-1]
+    pieces: list[tuple[Run, int, int, int]] = []
+    at = 0
+    for run in runs:
+        own = spans[at : at + len(run.features)]
+        for _, alike in groupby(own, key=lambda span: span.bounds is None):
+            end = at + len(list(alike))
+            size = begins[end] - begins[at]
+            if run.pooling != "ragged":
+                size = (end - at) * rows * (run.length or 1)
+            pieces.append((run, at, end, size))
+            at = end
+    offsets = splits.new_empty(sum(piece[3] for piece in pieces) + 1)
+    leaf = 0
+    for run, first, end, size in pieces:
         if run.pooling == "ragged":
-            torch.arange(stretch.begin, stretch.end, out=out)
-            continue
-        if run.length is None:
-            torch.add(begin, stretch.begin, out=out)
-            continue
-        place = torch.arange(run.length, dtype=begin.dtype, device=begin.device)
-        inside = torch.minimum(place, stretch.offsets.diff()[:, None])
-        torch.add(inside, begin[:, None] + stretch.begin, out=out.view(inside.shape))
-    parts[-1].fill_(packed.ids.numel())
+            torch.arange(begins[first], begins[end], out=offsets[leaf : leaf + size])
+        else:
+            moved = splits.as_strided((end - first, 1), (1, 1), splits.storage_offset() + first)
+            lay(offsets, leaf, rows_offsets(spans[first:end]), moved, run.length)
+        leaf += size
+    offsets[-1:].fill_(begins[-1])
     return offsets
 
 
-def leaf_weights(runs: Sequence[Run], packed: Packed) -> Tensor | None:
+def lay(out: Tensor, at: int, own: Tensor, begins: Tensor, length: int | None) -> None:
+    """Into `out`, from `at` on: offsets of features whose own [features, rows + 1] are `own`, moved
+    by `begins` [features, 1]; of tiles those of every position."""
+    features, rows = own.shape[0], own.shape[1] - 1
+    first = own.as_strided((features, rows), own.stride(), own.storage_offset())
+    if length is None:
+        torch.add(first, begins, out=out.as_strided((features, rows), (rows, 1), at))
+        return
+    cells = out.as_strided((features, rows, length), (rows * length, length, 1), at)
+    inside = torch.minimum(places(length, own.dtype, own.device), own.diff(dim=1)[..., None])
+    torch.add(inside, (first + begins)[..., None], out=cells)
+
+
+@lru_cache(maxsize=64)
+def places(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0 to `length` - 1; shared, so not to be written to."""
+    return torch.arange(length, dtype=dtype, device=device)
+
+
+def leaf_weights(runs: Sequence[Run], bags: Sequence[Bags], begins: Sequence[int]) -> Tensor | None:
     """Weights [n] of all values of a group, 1 where a feature has none; None where none has."""
     if not any(run.weighted for run in runs):
         return None
-    weights = torch.ones(packed.ids.numel(), device=packed.ids.device)
-    for stretch in packed.stretches:
-        if stretch.weights is not None:
-            weights[stretch.begin : stretch.end] = stretch.weights
+    weights = torch.ones(begins[-1], device=bags[0].span.flat.device)
+    at = 0
+    for run in runs:
+        end = at + len(run.features)
+        if run.weighted:
+            own = [b.weight_span for b in bags[at:end] if b.weight_span is not None]
+            weights[begins[at] : begins[end]] = joined(own)
+        at = end
     return weights

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, groupby
-from operator import itemgetter
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recis_core import jagged
 from recis_core.blocks import Blocks
 from recis_core.kernels import Kernels
-from recis_core.packing import Packed, Run, leaf_offsets, leaf_weights
+from recis_core.packing import Packed, Run
 from recis_core.routing import Exchange, Route
 
 
@@ -28,28 +24,28 @@ class Transposed:
     weights: Tensor | None
 
 
-def transpose(
-    kernels: Kernels, runs: Sequence[Run], packed: Packed, inverse: Tensor, distinct: int
-) -> Transposed:
+def transpose(kernels: Kernels, packed: Packed, inverse: Tensor, distinct: int) -> Transposed:
     """The transposed index of a group's batch, over the rows of all its leaves."""
-    weights = leaf_weights(runs, packed)
-    offsets = leaf_offsets(runs, packed)
-    starts, segments, carried = kernels.ids_transpose(inverse, offsets, weights, distinct)
-    return Transposed(starts, segments, None if weights is None else carried)
+    given = inverse, packed.offsets, packed.weights, distinct
+    starts, segments, carried = kernels.ids_transpose(*given)
+    return Transposed(starts, segments, None if packed.weights is None else carried)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Leaves:
-    """The leaves of a group in one training step and, after backward(), their gradients.
+    """The leaves of a group, one under the other.
 
-    pooled: by run, [features · rows, dim], [features · rows, length, dim] or [values, dim]; scale
-    [leaf rows] float32, 1 / Σw of rows that are means and 1 of others, None without means; grad
-    [leaf rows, dim] float32, None until backward() reaches any of them.
+    values [leaf rows, dim]; scale [leaf rows] float32, 1 / Σw of rows that are means and 1 of
+    others, None without means.
     """
 
-    pooled: list[Tensor]
+    values: Tensor
     scale: Tensor | None
-    grad: Tensor | None = field(default=None)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """[leaf rows, dim] float32, None until backward() reached any of them."""
+        return None if self.values.grad is None else self.values.grad.float()
 
 
 def pool(
@@ -61,131 +57,78 @@ def pool(
     blocks: Blocks,
     rows: Tensor,
 ) -> Leaves:
-    """Gather `rows`, which this rank owns, answer who asked, and pool the leaves of every run."""
-    values = None
-    # A fused kernel reads rows where they lie, so they must lie here; a composed one would gather
-    # them again for every run.
-    fused = exchange.world == 1 and not kernels.origins["rows_pool"].endswith("(composed)")
-    pooled, scales = [], []
-    for run, part in zip(runs, packed.stretches, strict=True):
-        index = way.inverse[part.begin : part.end]
-        if run.pooling == "ragged" and exchange.world == 1:
-            pooled.append(jagged.gather(kernels, blocks, rows, index))
-            scales.append(None)
-            continue
-        if run.pooling == "sum" and fused:
-            pooled.append(
-                kernels.rows_pool(blocks, "weight", rows, index, part.offsets, part.weights)
-            )
-            scales.append(None)
-            continue
-        if values is None:
-            gathered = kernels.rows_gather(blocks, "weight", rows)
-            values = exchange.send(gathered, way.received, way.sent)
-        args = (values, index, part.offsets, part.weights)
-        scale = None
-        if run.pooling == "ragged":
-            out = values.index_select(0, index)
-        elif run.pooling == "mean":
-            out, scale = kernels.segment_mean(*args)
-        elif run.length is not None:
-            out = kernels.segment_tile(*args, run.length)
+    """The leaves made of `rows`, which this rank owns and answers who asked with.
+
+    All but the ragged ones are sums, so that one launch makes them; a mean is a sum, scaled, and a
+    position of a tile a sum of one value or none.
+    """
+    sizes = packed.sizes(runs)
+    pooled = [run for run in runs if run.pooling != "ragged"]
+    features = sum(len(run.features) for run in pooled)
+    end, values = sum(sizes[:features]), packed.begins[features]
+    index, ragged = way.inverse[:values], way.inverse[values:]
+    # Rows are read where they lie, so they must lie here.
+    answered = None
+    if exchange.world > 1:
+        gathered = kernels.rows_gather(blocks, "weight", rows)
+        answered = exchange.send(gathered, way.received, way.sent)
+    made, scale = [], None
+    if features:
+        weights = None if packed.weights is None else packed.weights[:values]
+        args = index, packed.offsets[: end + 1], weights
+        if answered is None:
+            sums = kernels.rows_pool(blocks, "weight", rows, *args)
         else:
-            out = kernels.segment_sum(*args)
-        pooled.append(out)
-        scales.append(scale)
-    sizes = [
-        run.segments(packed.rows, part.end - part.begin)
-        for run, part in zip(runs, packed.stretches, strict=True)
-    ]
-    return Leaves(pooled, joined(scales, sizes))
+            sums = kernels.segment_sum(answered, *args)
+        scale = scaled(kernels, pooled, packed, way, sums, sum(sizes))
+        made.append(sums)
+    if features < len(sizes):
+        own = jagged.gather(kernels, blocks, rows, ragged) if answered is None else None
+        made.append(answered.index_select(0, ragged) if answered is not None else own)
+    return Leaves(torch.cat(made) if len(made) > 1 else made[0], scale)
 
 
-def joined(scales: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
-    """Scales of all leaf rows end to end, 1 where a run has none; None if no run has."""
-    given = next((s for s in scales if s is not None), None)
-    if given is None:
+def scaled(
+    kernels: Kernels, runs: Sequence[Run], packed: Packed, way: Route, sums: Tensor, rows: int
+) -> Tensor | None:
+    """Make the `sums` of features that are means, the first ones, means; -> the scale of all."""
+    features = sum(len(run.features) for run in runs if run.pooling == "mean")
+    if not features:
         return None
-    if len(scales) == 1:
-        return given
-    every = given.new_ones(sum(sizes))
-    for own, scale in zip(every.split(list(sizes)), scales, strict=True):
-        if scale is not None:
-            own.copy_(scale)
+    end, values = features * packed.rows, packed.begins[features]
+    weights = None if packed.weights is None else packed.weights[:values]
+    # What is averaged does not matter here, only what it is divided by.
+    ones = torch.ones(max(len(way), 1), 1, device=sums.device)
+    args = ones, way.inverse[:values], packed.offsets[: end + 1], weights
+    _, scale = kernels.segment_mean(*args)
+    sums[:end] *= scale[:, None]
+    if end == rows:
+        return scale
+    every = torch.ones(rows, device=sums.device)
+    every[:end] = scale
     return every
 
 
-def split(runs: Sequence[Run], leaves: Leaves, packed: Packed) -> dict[str, Tensor]:
+def split(runs: Sequence[Run], leaves: Leaves, packed: Packed, train: bool) -> dict[str, Tensor]:
     """The leaf of every feature, [rows, dim], [rows, length, dim] or [values, dim]: views of what
-    was pooled."""
-    parts = {}
-    for run, out, stretch in zip(runs, leaves.pooled, packed.stretches, strict=True):
-        if run.pooling == "ragged":
-            each = out.split(stretch.sizes)
-        else:
-            each = out.view(len(run.features), packed.rows, *out.shape[1:]).unbind(0)
-        parts |= {f.name: part for f, part in zip(run.features, each, strict=True)}
-    return parts
+    was pooled, which, when training, requires grad."""
+    with torch.set_grad_enabled(train):
+        parts = iter(leaves.values.requires_grad_(train).split(packed.sizes(runs)))
+        return {
+            f.name: next(parts)
+            if run.length is None
+            else next(parts).view(packed.rows, run.length, leaves.values.shape[1])
+            for run in runs
+            for f in run.features
+        }
 
 
-class _Handover(torch.autograd.Function):
-    """Identity on leaves whose backward lays their gradients end to end, copying each once."""
-
-    @staticmethod
-    def forward(ctx: Any, token: Tensor, leaves: Leaves, *parts: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.leaves, ctx.sizes = leaves, [part.shape[:-1].numel() for part in parts]
-        ctx.dim = parts[0].shape[-1]
-        return parts
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
-        leaves: Leaves = ctx.leaves
-        if leaves.grad is None:
-            device = leaves.pooled[0].device
-            leaves.grad = torch.empty(sum(ctx.sizes), ctx.dim, device=device)
-            lay(leaves.grad, grads, ctx.sizes)
-        else:
-            for own, grad in zip(leaves.grad.split(ctx.sizes), grads, strict=True):
-                if grad is not None:
-                    own += grad.reshape(own.shape)
-        return (None, None, *(None for _ in grads))
-
-
-def lay(out: Tensor, grads: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
-    """Write gradients end to end into `out`, zeros where there is none; `sizes` in rows of it."""
-    ends = accumulate(sizes)
-    flat = [grad is not None and grad.ndim == 2 for grad in grads]
-    at = 0
-    for alike, group in groupby(zip(flat, grads, ends, strict=True), key=itemgetter(0)):
-        members = list(group)
-        if alike:
-            # One call for all of them costs half of what a copy of each does.
-            given = [grad for _, grad, _ in members if grad is not None]
-            torch.cat(given, out=out[at : members[-1][2]])
-            at = members[-1][2]
-            continue
-        for _, grad, end in members:
-            if grad is None:
-                out[at:end].zero_()
-            else:
-                out[at:end].view(grad.shape).copy_(grad)
-            at = end
-
-
-def hand_over(leaves: Leaves, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The leaves as tensors that require grad; backward() puts their gradients into `leaves`."""
-    token = torch.empty(0, requires_grad=True)
-    with torch.enable_grad():
-        handed = _Handover.apply(token, leaves, *parts.values())
-    return dict(zip(parts, handed, strict=True))  # pyright: ignore[reportArgumentType]
-
-
-def gradient(kernels: Kernels, leaves: Leaves, transposed: Transposed) -> Tensor:
-    """Gradient [U, dim] float32 of each distinct pair's row, from those of all leaves."""
-    assert leaves.grad is not None
+def gradient(
+    kernels: Kernels, grad: Tensor, scale: Tensor | None, transposed: Transposed
+) -> Tensor:
+    """Gradient [U, dim] float32 of each distinct pair's row, from that [leaf rows, dim] of all
+    leaves."""
     t = transposed
-    if leaves.scale is None:
-        return kernels.segment_sum_grad(leaves.grad, t.starts, t.segments, t.weights)
-    return kernels.segment_mean_grad(leaves.grad, leaves.scale, t.starts, t.segments, t.weights)
+    if scale is None:
+        return kernels.segment_sum_grad(grad, t.starts, t.segments, t.weights)
+    return kernels.segment_mean_grad(grad, scale, t.starts, t.segments, t.weights)

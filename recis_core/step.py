@@ -82,6 +82,7 @@ def gradients(
     total = total_of([each.target for each in ready])
     shares: list[Tensor] = []
     for number, each in enumerate(ready, 1):
+        each.target.checks.require()
         leaves = embedding.lookup(each.asked, train=True)
         if number == len(ready):
             looked_up()

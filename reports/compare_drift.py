@@ -21,12 +21,14 @@ from roofline.rounding import ROUNDINGS
 
 # Times the twin's distance: both sides of a comparison are off, and one twin is one draw.
 DISTANCES = 4
+DRAWN = 1 << 20
 
 
 def disturbed(kernels: Kernels, seed: int = 0) -> Kernels:
-    """`kernels` with each float result, and each gradient that updates rows, off by up to
-    ROUNDINGS of itself; ops that must be exact stay so."""
-    noise = torch.Generator(torch.device(kernels.device)).manual_seed(seed)
+    """`kernels` with each float they are given and each they return off by up to ROUNDINGS of
+    itself: terms before they are added up, as a sum that cancels errs by its terms' rounding.
+    Ops that must be exact stay so."""
+    noise = Noise(kernels.device, seed)
     bound: dict[str, Any] = {}
     for op in every_op():
         call = getattr(kernels, op.name)
@@ -35,11 +37,11 @@ def disturbed(kernels: Kernels, seed: int = 0) -> Kernels:
     return Kernels(kernels.name, bound, kernels.origins, kernels.device)
 
 
-def _disturbed(op: Op[..., Any], call: Callable[..., Any], noise: torch.Generator) -> Any:
-    grads = [i for i, p in enumerate(op.params) if p.name == "grad" and op.mutates]
+def _disturbed(op: Op[..., Any], call: Callable[..., Any], noise: Noise) -> Any:
+    floats = [p.kind == "Values" for p in op.params]
 
     def wrong(*args: Any) -> Any:
-        given = [off(a, noise) if i in grads else a for i, a in enumerate(args)]
+        given = [off(a, noise) if f else a for a, f in zip(args, floats, strict=True)]
         returned = call(*given)
         if isinstance(returned, tuple):
             return tuple(off(each, noise) for each in returned)
@@ -48,15 +50,29 @@ def _disturbed(op: Op[..., Any], call: Callable[..., Any], noise: torch.Generato
     return wrong
 
 
-def off(value: Any, noise: torch.Generator) -> Any:
+class Noise:
+    """Factors 1 ± ROUNDINGS, drawn once: a stretch of them for each tensor, from a new place."""
+
+    def __init__(self, device: torch.device | str, seed: int) -> None:
+        drawn = torch.Generator(torch.device(device)).manual_seed(seed)
+        each = torch.rand(DRAWN, generator=drawn, device=device, dtype=torch.float64)
+        self.factors = (1 + (2 * each - 1) * ROUNDINGS).float().repeat(2)
+        self.place = 0
+
+    def stretch(self, count: int) -> Tensor:
+        self.place = (self.place + 7919 * count + 1) % DRAWN
+        most = self.factors.repeat(-(-count // DRAWN)) if count > DRAWN else self.factors
+        return most[self.place : self.place + count]
+
+
+def off(value: Any, noise: Noise) -> Any:
     """A float tensor times 1 ± ROUNDINGS, by chance; anything else as it is."""
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
         return value
-    drawn = torch.rand(value.shape, generator=noise, device=value.device, dtype=value.dtype)
-    return value * (1 + (2 * drawn - 1) * ROUNDINGS)
+    return value * noise.stretch(value.numel()).view(value.shape).to(value.dtype)
 
 
-def shake(parameters: Sequence[Tensor], noise: torch.Generator) -> None:
+def shake(parameters: Sequence[Tensor], noise: Noise) -> None:
     """Dense parameters are off likewise: their products add up in another order."""
     with torch.no_grad():
         for parameter in parameters:

@@ -17,10 +17,11 @@ from recis_core.callbacks import Callback, Step
 from recis_core.io.reader import Reader
 from recis_core.kernels import Kernels
 from recis_core.mixing import table_salt
+from recis_core.packing import laid_out
 from recis_core.roofs import Roofs
 from recis_core.settings import Settings
 from recis_core.train import Trainer
-from reports.compare_drift import disturbed, shake
+from reports.compare_drift import Noise, disturbed, shake
 from roofline.observer import Observer
 from roofline.step import step_facts
 from workloads.baselines.definition import Terms
@@ -47,7 +48,8 @@ class Engine:
         terms = self.terms
         torch.manual_seed(0)
         model: Any = terms.workload.model(terms.size)
-        reader = Reader(terms.data / "train", model.columns, terms.batch, epochs=None,
+        columns = laid_out(model.columns, model.features)
+        reader = Reader(terms.data / "train", columns, terms.batch, epochs=None,
                         drop_remainder=True, kernels=kernels)  # fmt: skip
         settings = Settings(dense=self.dense, steps=steps)
         rule = RULES[terms.optimizer](lr=terms.lr)
@@ -62,7 +64,7 @@ class Engine:
 
     def twin(self, steps: int) -> list[float]:
         """The losses of the first steps where every result is off by what rounding may do."""
-        noise = torch.Generator(torch.device(self.kernels.device)).manual_seed(1)
+        noise = Noise(self.kernels.device, seed=1)
         told = Losses()
         trainer = self.made(disturbed(self.kernels), told)
         losses = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reports import (
     page_claims,
+    page_findings,
     page_history,
     page_machine,
     page_matrix,
@@ -48,7 +49,9 @@ def page_of(paths: Iterable[Path]) -> Page:
     """The report on every record among `paths`, files or folders; RecordError for a broken one."""
     found = shelves(paths)
     count = sum(len(records) for shelf in found for records in shelf.kinds.values())
-    sections = [Section("glance", "At a glance", [glance(found), *map(Prose, READING)])]
+    first = page_findings.findings(found)
+    blocks: list[Block] = [*([first] if first else []), glance(found), *map(Prose, READING)]
+    sections = [Section("glance", "At a glance", blocks)]
     for shelf in found:
         sections += machine(shelf)
     sections.append(page_claims.section(found))

@@ -90,6 +90,11 @@ def number(value: Any, form: str, scale: float = 1.0, unit: str = "", note: str 
     return Cell(f"{value * scale:{form}}{unit}", sort=float(value), note=note)
 
 
+def figure(value: Any, note: str = "") -> Cell:
+    """Three digits, thousands apart."""
+    return number(value, ",.0f" if value is not None and abs(value) >= 1000 else ".3g", note=note)
+
+
 def percent(value: Any, digits: int = 1, note: str = "") -> Cell:
     """A share as percent."""
     return number(value, f".{digits}f", 100.0, " %", note)

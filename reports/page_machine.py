@@ -86,15 +86,20 @@ def roofs_table(shelf: Shelf) -> Table | None:
     if not measured:
         return None
     rows = []
-    for name, rate in measured.items():
+    # What has a data sheet's figure first: streams, products, links; then rows and atomics.
+    order = [*(n for n in ROOFS if n in measured), *(n for n in measured if n not in ROOFS)]
+    for name in order:
+        rate = measured[name]
         title, scale, unit = named(name)
+        if unit == "Gflop/s" and rate >= 1e13:
+            scale, unit = 1e12, "Tflop/s"
         said = sheet.get(BESIDE.get(name, name))
         rows.append(
             [
                 Cell(title),
-                number(rate, ",.1f" if rate < 1000 * scale else ",.0f", 1 / scale),
+                number(rate / scale, ",.1f" if rate < 1000 * scale else ",.0f"),
                 Cell(unit),
-                number(said, ",.0f", 1 / scale),
+                number(said and said / scale, ",.0f"),
                 Cell(f"{rate / said:.0%}", rate / said) if said else dash(),
             ]
         )
@@ -162,7 +167,8 @@ def software_table(shelf: Shelf) -> Table | None:
     seen: dict[tuple[tuple[str, str], ...], int] = {}
     for records in shelf.kinds.values():
         for content in records:
-            host = (content.get("device") or {}).get("host", "")
+            device = content.get("device")
+            host = device.get("host", "") if isinstance(device, Mapping) else ""
             host = {"host": host} if host and host != shelf.machine.name else {}
             versions = {**(content.get("versions") or {}), **host}
             if versions:

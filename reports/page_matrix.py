@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from recis_core.kernels import every_op
 from reports.page_blocks import Cell, Column, Table, heat
 from reports.page_records import Content, Shelf
 
@@ -19,7 +20,10 @@ def backends_of(records: Sequence[Content]) -> list[str]:
 
 
 def ops_of(records: Sequence[Content]) -> list[str]:
-    return list(dict.fromkeys(str(r["op"]) for r in records))
+    """In the order of a step, as `Kernels` lists them; unknown ones last."""
+    known = {op.name: k for k, op in enumerate(every_op())}
+    found = dict.fromkeys(str(r["op"]) for r in records)
+    return sorted(found, key=lambda name: known.get(name, len(known)))
 
 
 def bench_command(shelf: Shelf, records: Sequence[Content]) -> str:

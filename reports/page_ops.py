@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reports import page_anchors
 from reports.chart_roofline import Point, by_intensity, by_size
@@ -14,8 +15,8 @@ from reports.page_blocks import (
     Section,
     Table,
     dash,
+    figure,
     heat,
-    number,
     percent,
     seconds,
     status,
@@ -30,8 +31,17 @@ from reports.sheet import short
 def section(shelf: Shelf) -> Section | None:
     """Everything about single ops; None without a record of one."""
     blocks: list[Block] = []
-    if records := shelf.latest("op"):
+    every = shelf.latest("op")
+    # Scripts that try kernels have cases of their own, without bounds: no part of the op's figure.
+    tried = [r for r in every if r.get("median") and r.get("mbu") is None]
+    if records := [r for r in every if r not in tried]:
         blocks += _measured(shelf, records)
+    if tried:
+        caption = f"Cases without bounds, of scripts that try kernels: {len(tried)}"
+        key, command = f"{shelf.machine.key}-tried", bench_command(shelf, tried)
+        commands = {str(r.get("command") or "") for r in tried} - {""}
+        said = commands.pop() if len(commands) == 1 else command
+        blocks.append(replace(ops_table(key, tried, said), caption=caption, folded=True))
     if anchors := shelf.latest("anchor"):
         blocks += page_anchors.blocks(shelf, anchors)
     if conformance := shelf.latest("conformance"):
@@ -137,11 +147,11 @@ def _op_row(r: Content) -> list[Cell]:
         Cell(run if run.startswith(asked) else f"{asked}: {run}"),
         seconds(median),
         percent(r.get("spread"), 0),
-        number(r.get("minimum_gbs"), ".3g"),
-        number(r.get("requested_gbs"), ".3g"),
-        number(recis / median / 1e9, ".3g") if recis and median else dash(),
+        figure(r.get("minimum_gbs")),
+        figure(r.get("requested_gbs")),
+        figure(recis / median / 1e9) if recis and median else dash(),
         heat(r.get("mbu")),
-        number(flops / least, ".3g") if flops and least else dash(),
+        figure(flops / least) if flops and least else dash(),
         percent(r.get("attainment"), 0),
         Cell(str(r.get("bound_by") or "–")),
         percent(r.get("random_share"), 0),

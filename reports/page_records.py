@@ -88,8 +88,6 @@ def kind_of(content: Mapping[str, Any]) -> str:
         return "anchor" if shared is not None else "op"
     if "trace" in content:
         return "step"
-    if "rows_per_s" in content:
-        return "compare"
     return "other"
 
 
@@ -102,7 +100,7 @@ def machine_of(content: Mapping[str, Any]) -> Machine | None:
         name, kind = device.get("name"), device.get("kind", "cpu")
         cores = device.get("cores", 0)
     else:
-        name, kind = device, inner.get("kind", content.get("kind", "cpu"))
+        name, kind = device, inner.get("kind", "unknown" if device else "cpu")
         cores = inner.get("cores", content.get("cores", 0))
     if not name:
         return None
@@ -153,7 +151,8 @@ def _object(content: Any, path: Path, number: int = 1) -> bool:
 def shelves(paths: Iterable[Path]) -> list[Shelf]:
     """Every record of `paths` on its machine's shelf, machines in order of first appearance.
 
-    A record that names no machine goes to the only machine of its folder, if there is one.
+    A record that names no machine, or only its name, goes to the only such machine of its folder,
+    if there is one.
     """
     found: dict[Machine, Shelf] = {}
     folders: dict[Path, set[Machine]] = {}
@@ -161,14 +160,17 @@ def shelves(paths: Iterable[Path]) -> list[Shelf]:
     for path in files(paths):
         for content in contents(path):
             machine = machine_of(content)
-            if machine is None:
+            if machine is None or machine.kind == "unknown":
                 homeless.append((path, content))
                 continue
             folders.setdefault(path.parent, set()).add(machine)
             _put(found, machine, path, content)
     for path, content in homeless:
-        near = folders.get(path.parent, set())
-        machine = next(iter(near)) if len(near) == 1 else Machine("machine not recorded", "", 0, 0)
+        near, said = folders.get(path.parent, set()), machine_of(content)
+        if said is not None:
+            near = {m for m in near if m.name == said.name}
+        other = said or Machine("machine not recorded", "", 0, 0)
+        machine = next(iter(near)) if len(near) == 1 else other
         _put(found, machine, path, content)
     for shelf in found.values():
         for records in shelf.kinds.values():

@@ -179,10 +179,10 @@ def comparisons(shelf: Shelf) -> Section | None:
 
 def comparison(shelf: Shelf, content: Content) -> list[Block]:
     """Every round's time a step, medians and ratios, and whether the losses agreed."""
-    contenders = content.get("contenders") or _older(content)
+    contenders = content.get("contenders") or ()
     title = named(content)
     key = f"{shelf.machine.key}-{slug(title)}"
-    command = str(content.get("command") or _older_command(content))
+    command = str(content.get("command") or "")
     times = {str(c["name"]): c["seconds"] for c in contenders if c.get("seconds")}
     blocks: list[Block] = [Prose(_agreement(title, content))]
     table = _contenders(key, title, contenders, content.get("ratios") or (), command)
@@ -194,22 +194,6 @@ def comparison(shelf: Shelf, content: Content) -> list[Block]:
     if staged := stages_table(key, title, contenders, command):
         blocks.append(staged)
     return blocks
-
-
-def _older(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Contenders of records from before comparisons had a schema."""
-    rates = content.get("rows_per_s") or {}
-    return [
-        {"name": name, "status": "ok", "seconds": times, "rows_per_s": rates.get(name)}
-        for name, times in (content.get("seconds") or {}).items()
-    ]
-
-
-def _older_command(content: Mapping[str, Any]) -> str:
-    if "rows_per_s" not in content:
-        return ""
-    rounds = max(map(len, (content.get("seconds") or {"": ()}).values()))
-    return f"python -m workloads.baselines.compare_mse --data FOLDER --rounds {rounds}"
 
 
 def _agreement(title: str, content: Mapping[str, Any]) -> str:
@@ -234,8 +218,6 @@ def _contenders(
     for c in contenders:
         times = c.get("seconds") or ()
         said = [_ratio(r) for r in ratios if r.get("name") == c["name"]]
-        if not ratios and times and c is not contenders[0] and contenders[0].get("seconds"):
-            said = [_rounds_ratio(contenders[0], c)]
         rows.append(
             [
                 Cell(str(c["name"])), Cell(str(c.get("what") or "–")),
@@ -258,13 +240,6 @@ def _ratio(r: Mapping[str, Any]) -> str:
     if r.get("low") is not None and r.get("high") is not None:
         said += f" ({r.get('level', 0.95):.0%}: {r['low']:.3f} to {r['high']:.3f})"
     return said
-
-
-def _rounds_ratio(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The ratio of medians, and of single rounds: an older record has no interval."""
-    each = [b / a for a, b in zip(first["seconds"], other["seconds"], strict=False)]
-    medians = statistics.median(other["seconds"]) / statistics.median(first["seconds"])
-    return f"{medians:.3f} × {first['name']} (single rounds {min(each):.2f} to {max(each):.2f})"
 
 
 def stages_table(

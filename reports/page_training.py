@@ -31,7 +31,9 @@ def reached(content: Mapping[str, Any]) -> str:
     )
     gap = "" if content.get("gap") is None else f"; together {content['gap']:+.1%} above the least"
     over = f"after {content['steps']} steps, mean of the last {content['window']}"
-    return f"{content['workload']} {content['size']}, {over}: {said}{gap}."
+    auc = (content.get("metrics") or {}).get("auc")
+    held = "" if auc is None else f"; held-out AUC {auc:.4f} (ceiling {content['ceiling']:.4f})"
+    return f"{content['workload']} {content['size']}, {over}: {said}{gap}{held}."
 
 
 def speeds(key: str, trainings: list[Content]) -> Table:
@@ -44,7 +46,7 @@ def speeds(key: str, trainings: list[Content]) -> Table:
             [
                 Cell(f"{c['workload']} {c['size']}"), Cell(str(c["backend"])),
                 Cell(str(c["precision"]) + (", compiled" if c.get("compiled") else "")),
-                number(c["batch"], ","), seconds(statistics.fmean(spent)),
+                number(c["batch"], ",.0f"), seconds(statistics.fmean(spent)),
                 seconds(statistics.median(spent)), number(c["tokens_per_s"], ",.0f"),
                 number(each, ",.1f", 1e-12), number(c["flops_per_s"], ",.1f", 1e-12),
                 percent(c["mfu"].get("sheet")), percent(c["mfu"].get("product")),

@@ -20,6 +20,7 @@ from recis_core.data import Batch
 from recis_core.dense import Precision
 from recis_core.io import Reader
 from recis_core.kernels import Kernels
+from recis_core.packing import laid_out
 from reports.choice import workload_of
 from reports.failure import Failure
 from workloads import Workload
@@ -38,11 +39,16 @@ NAME = "run.json"
 
 
 def adamw(parameters: Iterable[Any], **how: Any) -> Optimizer:
-    """AdamW; on a GPU in one kernel, which needs no copies of the parameters."""
-    found = torch.optim.AdamW(parameters, **how)
-    if all(p.is_cuda for group in found.param_groups for p in group["params"]):
-        for group in found.param_groups:
-            group |= {"fused": True, "foreach": False}
+    """AdamW; on a GPU in one kernel, which needs no copies of the parameters.
+
+    A group of parameters may have a "scale" that its rate is multiplied by.
+    """
+    given = list(parameters)
+    flat = [p for one in given for p in (one["params"] if isinstance(one, dict) else [one])]
+    fused = True if flat and all(p.is_cuda for p in flat) else None
+    found = torch.optim.AdamW(given, fused=fused, **how)
+    for group in found.param_groups:
+        group["lr"] *= group.pop("scale", 1.0)
     return found
 
 
@@ -115,7 +121,7 @@ class Run:
         """The training data, shuffled."""
         return Reader(
             Path(self.data) / "train",
-            model.columns,
+            laid_out(model.columns, model.features),
             self.batch_size,
             shuffle=True,
             seed=self.seed,
@@ -126,4 +132,5 @@ class Run:
     def held_out(self, model: Any, kernels: Kernels, data: Path | None = None) -> Iterable[Batch]:
         """The held-out rows in the order of the files, or those of `data`."""
         where = data or Path(self.data) / "valid"
-        return Reader(where, model.columns, 4 * self.batch_size, kernels=kernels)
+        columns = laid_out(model.columns, model.features)
+        return Reader(where, columns, 4 * self.batch_size, kernels=kernels)

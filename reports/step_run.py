@@ -3,8 +3,9 @@
     python3 -m reports.step_run reports/results/h100 --data FOLDER [--size bench] [--precision …]
 
 Writes the data if they are missing (timed), holds some batches in page-locked memory, checks that
-all backends give the same first losses, then times `cuda` and `torch` in turns. What it finds is
-one JSON object appended to `step_mse_SIZE.jsonl`. Needs no network.
+all backends give the same first losses, then times `cuda` and `torch` in turns, the first of them
+also fed from files and without the guard, and how long the GPU is idle. What it finds is one JSON
+object appended to `step_mse_SIZE.jsonl`. Needs no network.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,11 @@ import torch
 import backends
 from recis_core import optim
 from recis_core.callbacks import Callback, Step
-from recis_core.data import Batch
-from recis_core.io import Reader
-from recis_core.io.stage import Staged, unpack
-from recis_core.io.stream import Position
-from recis_core.kernels import Kernels
 from recis_core.settings import Settings
 from recis_core.train import Trainer
 from reports.console import say
+from reports.step_feeds import Held, read_rate, reader_of, staged_batches
+from roofline.idle import DeviceTrace
 from roofline.processor import describe
 from roofline.record import versions
 from roofline.stopwatch import Stopwatch
@@ -45,31 +41,6 @@ from workloads.plan import plan_of
 MIB = 1 << 20
 LOSSES = 10
 TOLERANCE = 1e-4  # of a float32 loss, relative: sums are made in another order
-
-
-class Held:
-    """Staged batches in page-locked memory, unpacked on the device again and again."""
-
-    epochs = None
-
-    def __init__(self, staged: Sequence[Staged], kernels: Kernels) -> None:
-        self.staged, self.kernels, self.at = staged, kernels, 0
-
-    @property
-    def rows(self) -> int:
-        return sum(one.rows for one in self.staged)
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            batch = unpack(self.staged[self.at % len(self.staged)], self.kernels)
-            self.at += 1
-            yield batch
-
-    def state(self) -> dict[str, Any]:
-        return {"epoch": self.at // len(self.staged), "at": self.at}
-
-    def restore(self, state: Any) -> None:
-        self.at = state["at"]
 
 
 class Steps(Callback):
@@ -85,9 +56,14 @@ class Steps(Callback):
 
 
 class Subject:
-    """A trainer of the workload on one backend, and what its steps told."""
+    """A trainer of the workload on one backend, and what its steps told.
 
-    def __init__(self, asked: argparse.Namespace, backend: str, **how: Any) -> None:
+    `feed`: a folder of files to read, None for the batches held in memory.
+    """
+
+    def __init__(
+        self, asked: argparse.Namespace, backend: str, feed: Path | None = None, **how: Any
+    ) -> None:
         torch.manual_seed(0)
         kind = find("mse")
         defaults = kind.defaults(asked.size)
@@ -96,11 +72,13 @@ class Subject:
         self.before = allocated()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        model: Any = kind.model(asked.size)
+        batch = asked.staged[0].rows
         self.trainer = Trainer(
-            kind.model(asked.size),
+            model,
             kernels,
             optim.AdamW(lr=defaults.lr, decay=0.0),
-            Held(asked.staged, kernels),
+            Held(asked.staged, kernels) if feed is None else reader_of(feed, model, batch, kernels),
             settings=Settings(
                 dense=lambda p: torch.optim.AdamW(
                     p, lr=defaults.dense_lr, fused=asked.device == "cuda"
@@ -129,6 +107,14 @@ class Subject:
         self.trainer.settings = before
         return watch.means(), watch.sparse
 
+    def idle(self, steps: int) -> dict[str, float]:
+        """Of the time of some steps, the share in which the GPU was idle; see `DeviceTrace`."""
+        if not torch.cuda.is_available():
+            return {}
+        with DeviceTrace() as trace:
+            self.go(steps)
+        return trace.shares()
+
     @property
     def peak(self) -> int:
         """Most bytes torch had allocated since this subject began, less what was there before."""
@@ -143,17 +129,6 @@ def allocated() -> int:
         return 0
     torch.cuda.synchronize()
     return torch.cuda.memory_allocated()
-
-
-def staged_batches(asked: argparse.Namespace) -> list[Staged]:
-    """The first batches of the training files, in page-locked memory."""
-    kind: Any = find("mse")
-    columns = kind.model(asked.size).columns
-    kernels = backends.load("torch", device=asked.device)
-    size = asked.batch_size or kind.defaults(asked.size).batch_size
-    reader = Reader(asked.data / "train", columns, size, kernels=kernels)
-    with closing(reader.stream.staged(Position())) as source:
-        return [staged for staged, _ in islice(source, asked.batches)]
 
 
 def write_data(asked: argparse.Namespace) -> dict[str, Any]:
@@ -219,6 +194,33 @@ def in_turns(asked: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def by_feed(asked: argparse.Namespace) -> dict[str, Any]:
+    """Step time and idle share of the first backend, fed from memory and from files, and how many
+    rows a second the host decodes from those alone."""
+    found: dict[str, Any] = {}
+    feeds: dict[str, Path | None] = {"memory": None, "arrow": asked.data}
+    if asked.parquet:
+        feeds["parquet"] = asked.parquet
+        find("mse").write(asked.size, asked.parquet, "parquet")
+    for name, feed in feeds.items():
+        for guard in (10, 0) if feed is None else (10,):
+            subject = Subject(asked, asked.time[0], feed, precision=asked.precision, guard=guard)
+            subject.go(len(asked.staged) + 4)
+            samples = subject.go(2 * asked.turn)
+            case = f"{name}, guard {guard}"
+            found[case] = {"samples": samples, "step": statistics.median(samples)}
+            found[case]["device"] = subject.idle(2 * asked.turn)
+            if feed is not None:
+                model, batch = subject.trainer.model, asked.staged[0].rows
+                given = model, batch, asked.turn, asked.device
+                found[case]["read_rows_per_s"] = read_rate(feed, *given)
+            shares = {key: round(own, 4) for key, own in found[case]["device"].items()}
+            say(f"{case}: {found[case]['step'] * 1e3:.2f} ms a step, {shares}, "
+                f"{found[case].get('read_rows_per_s', 0):,.0f} rows/s read alone")  # fmt: skip
+            del subject
+    return found
+
+
 def profile(subject: Subject, folder: Path) -> None:
     """Kernels and host calls of three steps, as tables."""
     from torch.profiler import ProfilerActivity
@@ -246,6 +248,8 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=8, help="held in page-locked memory")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--turn", type=int, default=10, help="steps of a turn")
+    parser.add_argument("--feeds", action="store_true", help="idle shares, by what feeds the step")
+    parser.add_argument("--parquet", type=Path, help="also from Parquet; written there if missing")
     parser.add_argument("--profile", action="store_true", help="profile.txt of three steps")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -256,9 +260,10 @@ def main() -> int:
     found["device"] = {"name": name, "kind": asked.device, "host": describe().name}
     found["versions"] = {**versions(), "cuda": str(torch.version.cuda)}
     found["data"] = write_data(asked)
-    asked.staged = staged_batches(asked)
-    batch = asked.staged[0].rows
-    plan = plan_of(kind.model(asked.size), kind.demands(asked.size), optim.AdamW(),
+    model = kind.model(asked.size)
+    batch = asked.batch_size or kind.defaults(asked.size).batch_size
+    asked.staged = staged_batches(asked.data, model, batch, asked.batches, asked.device)
+    plan = plan_of(model, kind.demands(asked.size), optim.AdamW(),
                    batch=batch, train_rows=len(asked.staged) * batch)  # fmt: skip
     asked.minimum, asked.copy = plan.step.total, copy_roof(asked.device)
     say(f"minimum {plan.step.total / 1e9:.3f} GB a step, copy roof {asked.copy / 1e9:.0f} GB/s")
@@ -269,6 +274,8 @@ def main() -> int:
         found["losses"] = first_losses(asked)
     if asked.time:
         found["backends"] = in_turns(asked)
+    if asked.feeds:
+        found["feeds"] = by_feed(asked)
     with (asked.folder / f"step_mse_{asked.size}.jsonl").open("a") as file:
         file.write(json.dumps(found) + "\n")
     return 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recis_core.train import Trainer
 
 WARM = 30  # steps before any counts: compilation, plans of new lengths, tables that grow
-WINDOW = 50  # last steps whose losses are averaged
+WINDOW = 30  # last steps whose losses are averaged
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Throughput(Callback):
     def on_end(self, trainer: Trainer, reason: str) -> None:
         trainer.model.watch = None
 
-    def record(self, run: Run, trainer: Trainer, known: Mapping[str, float]) -> Training | None:
+    def record(
+        self, run: Run, trainer: Trainer, known: Mapping[str, float], ceiling: float | None
+    ) -> Training | None:
         """What was seen; None of less than two steps. `known`: the least loss of every part."""
         if len(self.seconds) < 2:
             return None
@@ -91,7 +93,7 @@ class Throughput(Callback):
             reached=reached,
             known=dict(known), gap=sum(reached.values()) / whole - 1 if whole else None,
             settings={n: getattr(run, n) for n in ("lr", "dense_lr", "schedule", "rule")},
-            seed=run.seed,
+            metrics=trainer.metrics, ceiling=ceiling, seed=run.seed,
         )  # fmt: skip
 
 

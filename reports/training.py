@@ -42,6 +42,7 @@ class Wishes:
     format: str = ""
     profile: Path | None = None
     tensorboard: Path | None = None
+    save: bool = True
 
 
 def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wishes: Wishes) -> None:
@@ -72,7 +73,7 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
         reader,
         valid=lambda: run.held_out(model, watched),
         settings=settings,
-        folder=folder / "checkpoints",
+        folder=folder / "checkpoints" if wishes.save else None,
         callbacks=[*callbacks, trace] if wishes.trace else callbacks,
     )
     if not wishes.resume:
@@ -80,6 +81,8 @@ def carry_out(run: Run, kernels: Kernels, settings: Settings, folder: Path, wish
     try:
         metrics = trainer.train(resume=wishes.resume)
     except Interrupted as stop:
+        if throughput is not None:
+            speed(run, trainer, throughput, folder)
         raise Failure(f"{stop} --out {folder}") from None
     if throughput is not None:
         speed(run, trainer, throughput, folder)
@@ -110,7 +113,8 @@ def flops_of(run: Run) -> float | None:
 def speed(run: Run, trainer: Trainer, throughput: Throughput, folder: Path) -> None:
     """Say how fast the steps were and what they reached; one record more in training.jsonl."""
     manifest = read_manifest(Path(run.data)) or {}
-    record = throughput.record(run, trainer, manifest.get("known", {}).get("train", {}))
+    known = manifest.get("known", {}).get("train", {})
+    record = throughput.record(run, trainer, known, run.kind().ceiling(Path(run.data)))
     if record is not None:
         tell(record)
         append(folder / "training.jsonl", [record])

@@ -128,7 +128,8 @@ class Training(Stamped):
     a second, `mfu`: flops a second over the data sheet's and over a measured matrix product's of
     the same type (None where unknown). `losses`: of every step, by part; `reached`: their means
     over the last `window` steps; `known`: the least anybody can reach; `gap`: share by which the
-    sum of the former exceeds that of the latter.
+    sum of the former exceeds that of the latter. `metrics`: of the held-out rows at the end (empty
+    where nothing was evaluated), `ceiling`: the best AUC possible.
     """
 
     workload: str
@@ -153,6 +154,8 @@ class Training(Stamped):
     reached: Facts
     known: Facts
     gap: float | None
+    metrics: Facts
+    ceiling: float | None
     seed: int = 0
     kind: str = "training"
 

@@ -24,7 +24,7 @@ from recis_core.kernels import Kernels
 from recis_core.spec import Traffic
 from roofline.kineto import DeviceTime, Mark, device_time
 from roofline.stages import Part, Span, parts_of, stage_of
-from roofline.traced import needed, traced
+from roofline.traced import needed, offsets_read, traced
 
 OFF, TIME, COUNT, PROFILE = range(4)
 
@@ -41,7 +41,8 @@ class Counted:
 @dataclass
 class Seen:
     """What was observed: of each timed step its seconds, its main thread's parts, the seconds of
-    ops on other threads; of each counted step its calls and flops; of the device its time."""
+    ops on other threads; of each counted step its calls, offsets' bytes, flops; of the device its
+    time."""
 
     seconds: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Seen:
     beside: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     counted: list[list[Counted]] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
     flops: list[int] = field(default_factory=list)
     device: DeviceTime | None = None
 
@@ -144,6 +146,7 @@ class Observer(Callback):
             self.seen.beside.append(sum(s.end - s.begin for s in self._beside))
         elif self._mode == COUNT:
             self.seen.counted.append(self._calls)
+            self.seen.offsets.append(offsets_read(len(trainer.embedding.features), step.rows))
         self._at += 1
         self._turn(self._plan[self._at] if self._at < len(self._plan) else OFF)
 

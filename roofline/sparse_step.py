@@ -7,7 +7,6 @@ drawn once. What is timed is what `Embedding` and `RowOptimizer` call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,10 @@ from recis_core.accumulator import LeafGradients
 from recis_core.kernels import Kernels
 from recis_core.mixing import GOLDEN
 from recis_core.optim import AdamW, update, update_by_leaves
-from recis_core.packing import Packed, Run, Stretch, runs_of
+from recis_core.packing import Bags, Packed, Run, pack, runs_of
 from recis_core.routing import Asking, Local, routes
 from recis_core.schema import Feature, Table
+from recis_core.spans import Span
 from recis_core.table import Group
 
 SPREAD = GOLDEN - (1 << 64)  # an odd factor: ids that look random
@@ -56,7 +56,7 @@ class Size:
 class Part:
     """A group of the model with its batches, and the gradients its leaves get."""
 
-    def __init__(self, kernels: Kernels, size: Size, dim: int, make: Callable[..., Tensor]) -> None:
+    def __init__(self, kernels: Kernels, size: Size, dim: int) -> None:
         count = size.features // len(size.dims)
         tables = [Table(f"{dim}-{i}", dim) for i in range(count)]
         features = [
@@ -70,7 +70,8 @@ class Part:
         order = [f.table.name for run in self.runs for f in run.features]
         numbers = [[t.name for t in tables].index(name) for name in order]
         self.columns = torch.tensor(numbers, dtype=torch.int32, device=kernels.device)
-        self.packed = [packed(self.runs, size, make) for _ in range(size.batches)]
+        device = torch.device(kernels.device)
+        self.packed = [packed(self.runs, size, device) for _ in range(size.batches)]
         self.grad = torch.randn(count * size.rows, dim, device=kernels.device)
         self.state = RULE.begin()
 
@@ -85,12 +86,11 @@ class Part:
         group.reserve(found, way.tables)
         rows = group.insert(found, way.tables, way.ids)
         clock("find")
-        index = pooling.transpose(kernels, self.runs, batch, way.inverse, len(way))
+        index = pooling.transpose(kernels, batch, way.inverse, len(way))
         clock("transpose")
         leaves = pooling.pool(kernels, exchange, self.runs, batch, way, group.blocks, rows)
-        leaves.grad = self.grad
         clock("pool")
-        held = LeafGradients(rows, way.tables, leaves, index)
+        held = LeafGradients(rows, way.tables, self.grad, leaves.scale, index)
         scalars = RULE.scalars(RULE.lr, self.state)
         if fused:
             update_by_leaves(RULE.op, group, held, None, scalars)
@@ -99,17 +99,17 @@ class Part:
         clock("update")
 
 
-def packed(runs: tuple[Run, ...], size: Size, make: Callable[..., Tensor]) -> Packed:
+def packed(runs: tuple[Run, ...], size: Size, device: torch.device) -> Packed:
     """A batch of a group; every bag has `mean` ids."""
-    stretches, at = [], 0
-    for run in runs:
-        each = size.rows * len(run.features)
-        offsets = make(torch.arange(0, each * size.mean + 1, size.mean, dtype=torch.int32))
-        sizes = (size.rows * size.mean,) * len(run.features)
-        stretches.append(Stretch(at, at + each * size.mean, offsets, None, sizes))
-        at += each * size.mean
-    splits = make(torch.arange(0, at + 1, size.rows * size.mean, dtype=torch.int32))
-    return Packed(zipf(at, size, splits.device) * SPREAD, splits, tuple(stretches), size.rows)
+    names = [f.name for run in runs for f in run.features]
+    each = size.rows * size.mean
+    ids = zipf(len(names) * each, size, device) * SPREAD
+    bags = {
+        name: Bags(Span(ids, i * each, each, size.rows, size.mean, None, 0))
+        for i, name in enumerate(names)
+    }
+    (found,) = pack([runs], bags, size.rows, device)
+    return found
 
 
 def zipf(n: int, size: Size, device: torch.device) -> Tensor:
@@ -146,7 +146,7 @@ class SparseStep:
     def __init__(self, kernels: Kernels, size: Size) -> None:
         self.device, self.size = torch.device(kernels.device), size
         torch.manual_seed(0)
-        self.parts = [Part(kernels, size, d, lambda t: t.to(self.device)) for d in size.dims]
+        self.parts = [Part(kernels, size, d) for d in size.dims]
         self.number = 0
 
     def run(self, fused: bool, watching: bool = False) -> tuple[float, dict[str, float]]:

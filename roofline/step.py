@@ -109,6 +109,7 @@ def step_time(seen: Seen, roofs: Roofs) -> StepTime:
     for op in took.keys() - ops.keys():
         ops[op] = OpWork(op, 0.0, took[op], Traffic(0, 0, 0), 0.0)
     counted = max(len(seen.counted), 1)
+    needed = sum(call.needed for calls in seen.counted for call in calls) + sum(seen.offsets)
     return StepTime(
         seconds=seconds,
         ops=ops,
@@ -116,7 +117,7 @@ def step_time(seen: Seen, roofs: Roofs) -> StepTime:
         exposed=exposed,
         idle=idle,
         hidden=hidden,
-        needed=sum(call.needed for calls in seen.counted for call in calls) / counted,
+        needed=needed / counted,
         flops=statistics.fmean(seen.flops) if seen.flops else 0.0,
     )
 

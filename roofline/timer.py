@@ -18,6 +18,10 @@ from roofline.processor import describe
 # for the device itself cannot be launched ahead.
 CYCLES_PER_SECOND = 3e9
 MOST_CYCLES = 20_000_000
+# Seconds a GPU is kept busy before a case: after drawing it on the host its clocks are not up.
+ROUSING = 0.05
+# Fewest samples a spread is trusted with; a GPU's differ by where the result is allocated.
+SETTLED = {"cpu": 10, "cuda": 20}
 
 
 def nothing() -> None:
@@ -68,6 +72,13 @@ class Timer:
         """Leave none of what the caches held: what is timed starts from memory."""
         self.scratch.sum()
 
+    def rouse(self) -> None:
+        """Let a GPU that has waited for the host reach its clocks."""
+        end = time.perf_counter() + ROUSING
+        while self.device.type == "cuda" and time.perf_counter() < end:
+            self.flush()
+            torch.cuda.synchronize(self.device)
+
     def sample(self, call: Callable[[], Any], cycles: int = 0) -> tuple[float, float]:
         """Seconds of one call, and of the host until it returned.
 
@@ -105,9 +116,11 @@ class Timer:
         """Samples of `call`, `before` and the flush untimed in front of each.
 
         Ends after `most` samples, after `budget` seconds in all, or when the spread over the root
-        of their number is below `noise`; never before `least` samples.
+        of their number is below `noise`; never before `least` samples, nor for the latter reason
+        before SETTLED.
         """
-        cycles = 0
+        cycles, trusted = 0, max(least, SETTLED[self.device.type])
+        self.rouse()
         for _ in range(warm):
             before()
             _, host = self.sample(call)
@@ -123,6 +136,6 @@ class Timer:
             hosts.append(host)
             if len(samples) >= least:
                 settled = Timing(tuple(samples)).spread / len(samples) ** 0.5 < noise
-                if time.perf_counter() > end or (settled and len(samples) >= 2 * least):
+                if time.perf_counter() > end or (settled and len(samples) >= trusted):
                     break
         return Timing(tuple(samples), tuple(hosts))

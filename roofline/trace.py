@@ -11,7 +11,7 @@ from rich.table import Table
 from recis_core.callbacks import Callback, Step
 from recis_core.kernels import Kernels
 from recis_core.roofs import GB, Roofs
-from roofline.traced import Call, Watch, traced
+from roofline.traced import Call, Watch, offsets_read, traced
 
 if TYPE_CHECKING:
     from recis_core.train import Trainer
@@ -85,6 +85,7 @@ class StepTrace(Callback):
             self.rows += step.rows
             self._calls += watch.calls
             self._needed += sum(call.needed for call in watch.calls)
+            self._needed += offsets_read(len(trainer.embedding.features), step.rows)
         self._since += 1
         past = self._since - self.warm
         watch.on = past >= 0 and past % self.every == 0 and self.steps < self.most

@@ -75,14 +75,12 @@ class Watch:
 
 def needed(name: str, args: tuple[Any, ...], result: Any) -> int:
     """A call's part of the step's minimum, the same for every backend and however ops are fused:
-    ids and offsets read, leaves written and their gradients read, touched slots once each way."""
+    ids read, leaves written and their gradients read, touched slots once each way. The offsets
+    read, which belong to features rather than calls, are `offsets_read`."""
     if name == "ids_partition":
         return nbytes(args[0])
-    if name in ("segment_sum", "segment_mean", "segment_tile"):
-        leaves = result[0] if isinstance(result, tuple) else result
-        return nbytes(args[2], leaves)
-    if name == "rows_pool":
-        return nbytes(args[4], result)
+    if name in ("rows_pool", "segment_sum"):
+        return nbytes(result)
     if name in ("segment_sum_grad", "segment_mean_grad", "segment_tile_grad"):
         return nbytes(args[0])
     if name in UPDATES:
@@ -90,6 +88,11 @@ def needed(name: str, args: tuple[Any, ...], result: Any) -> int:
     if name.startswith("rows_reduce_"):
         return slots_moved(*args[:2]) + nbytes(args[2])
     return 0
+
+
+def offsets_read(features: int, rows: int) -> int:
+    """Bytes of the boundaries of every feature's segments in a batch, 4 each."""
+    return 4 * features * (rows + 1)
 
 
 def slots_moved(blocks: Blocks, rows: Tensor) -> int:

@@ -12,8 +12,11 @@ import torch
 
 import backends
 import workloads
+from backends.arrays import BASE
 from backends.boundary import Bound
+from backends.conformance import check_call
 from recis_core.kernels import Kernels, every_op, find_op
+from recis_core.tolerance import SUMMED
 from reports import choice, compare, compare_drift, records
 from reports.compare import Turns, interleaved, judge, ratio_of, ratios, warmed
 from roofline.kinds import Comparison
@@ -72,6 +75,23 @@ def test_after_many_steps_losses_may_part_as_far_as_rounding_takes_them():
         assert found["b"].agrees == agrees
     assert "part from a's at step 4 of 4" in found["b"].reason
     assert "rounding explains 0.00041" in found["b"].reason
+
+
+def test_a_disturbed_twin_is_off_by_rounding_and_no_more():
+    """Terms and results, not what must be exact; so little that no single op is wrong."""
+    right = backends.load("reference")
+    twin = compare_drift.disturbed(right)
+    for op in (o for o in every_op() if not o.machine and o.tolerance is SUMMED):
+        case = list(op.cases("test"))[-1]
+        check_call(Bound.of(op, getattr(twin, op.name), "twin", "cpu"), op, case, BASE)
+    values, index = torch.randn(50, 3), torch.arange(50, dtype=torch.int32)
+    offsets = torch.tensor([0, 50], dtype=torch.int32)
+    one, other = (k.segment_sum(values, index, offsets, None) for k in (right, twin))
+    assert not torch.equal(one, other)
+    noise = compare_drift.Noise("cpu", 0)
+    for count in (1, 1000, (1 << 20) + 5):
+        assert (noise.stretch(count) - 1).abs().max() <= 16 * 2.0**-24 + 2.0**-24
+    assert len(noise.stretch(3 << 20)) == 3 << 20
 
 
 def test_turns_alternate_and_each_begins_in_its_turn():
@@ -160,8 +180,8 @@ def test_ids_are_packed_as_batched_tables_take_them():
 @pytest.mark.parametrize("optimizer", ["adagrad", "adagrad_rowwise"])
 @pytest.mark.parametrize("name", ["fbgemm", "torchrec"])
 def test_a_librarys_tables_train_as_the_engine_does(name, optimizer, tmp_path, monkeypatch, capsys):
-    package = {"fbgemm": "fbgemm_gpu", "torchrec": "torchrec"}[name]
-    if reason := definition.not_installed(package, name):
+    packages = {"fbgemm": ("fbgemm_gpu", "fbgemm-gpu-cpu"), "torchrec": ("torchrec", "torchrec")}
+    if reason := definition.not_installed(*packages[name]):
         pytest.skip(reason)
     shrink(monkeypatch)
     given = words(tmp_path, "torch", "--baseline", name, "--optimizer", optimizer, "--warm", 6)

@@ -15,8 +15,8 @@ from recis_core.data import Batch, Ragged
 from recis_core.features import Features
 from recis_core.kernels import Kernels, every_op
 from recis_core.ops.ids_hash import farm64, murmur64a
-from recis_core.packing import end_to_end
 from recis_core.schema import Bucketize, Column, Feature, Hash, Mod, Table, Truncate
+from recis_core.spans import Span, joined, rows_offsets
 from tests.twin import BACKENDS, kernels_of
 
 T = Table("t", 4)
@@ -122,7 +122,7 @@ def test_one_launch_for_each_kind_and_none_for_what_is_equal() -> None:
     made = transform(Batch(columns, 3))
     # Mods stand at two levels: after the other transforms, and as the first.
     assert calls == {"ids_hash": 1, "values_bucketize": 1, "ids_mod": 2}
-    assert made["hash 3"].ids is made["again 3"].ids
+    assert made["hash 3"].span is made["again 3"].span
     assert made["mod 2"].ids.tolist() == [0, 1, 1]
     for i in range(4):
         want = [sum(b <= v for b in (0.15, 1.0 + i)) for v in (np.float32(0.1 * i), 3.0)]
@@ -236,12 +236,27 @@ def test_batches_that_do_not_fit_name_feature_and_column() -> None:
 
 def test_what_lies_side_by_side_is_not_copied() -> None:
     whole = torch.arange(20)
-    parts = whole[3:].split([4, 0, 6, 7])
-    joined = end_to_end(parts)
-    assert torch.equal(joined, whole[3:])
-    assert joined.data_ptr() == whole[3:].data_ptr()
-    swapped = end_to_end([parts[2], parts[0]])
-    assert torch.equal(swapped, torch.cat([parts[2], parts[0]]))
-    assert torch.equal(end_to_end([whole[::2], whole[:3]]), torch.cat([whole[::2], whole[:3]]))
-    gap = end_to_end([parts[0], parts[3]])
-    assert torch.equal(gap, torch.cat([parts[0], parts[3]]))
+
+    def part(begin: int, end: int) -> Span:
+        return Span(whole, begin, end - begin, end - begin, 1, None, 0)
+
+    parts = [part(3, 7), part(7, 7), part(7, 13), part(13, 20)]
+    beside = joined(parts)
+    assert torch.equal(beside, whole[3:])
+    assert beside.data_ptr() == whole[3:].data_ptr()
+    assert torch.equal(joined([parts[2], parts[0]]), torch.cat([whole[7:13], whole[3:7]]))
+    assert torch.equal(joined([parts[0], parts[3]]), torch.cat([whole[3:7], whole[13:]]))
+    assert torch.equal(joined([parts[1], parts[1]]), whole[:0])
+    other = parts[2]._replace(flat=whole.clone())
+    assert torch.equal(joined([parts[0], other, parts[3]]), whole[3:])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_offsets_of_columns(order: tuple[int, ...]) -> None:
+    bounds = torch.tensor([0, 1, 3, 0, 0, 2, 0, 2, 4], dtype=torch.int32)
+    ids = torch.arange(9)
+    spans = [Span(ids, 0, int(bounds[3 * i + 2]), 2, 0, bounds, 3 * i) for i in order]
+    assert torch.equal(rows_offsets(spans), bounds.view(3, 3)[list(order)])
+    dense = Span(ids, 0, 4, 2, 2, None, 0)
+    assert rows_offsets([dense, dense]).tolist() == [[0, 2, 4], [0, 2, 4]]
+    assert rows_offsets([spans[0], dense])[1].tolist() == [0, 2, 4]

@@ -101,7 +101,7 @@ def test_bad_tasks() -> None:
     first, *_ = batches()
     first.dense("late")[7] = 2
     with pytest.raises(ValueError, match=r"column 'late', row 7 of a batch: 2\.0 is not in"):
-        objective.target_of(TWO, first)
+        objective.target_of(TWO, first).checks.require()
 
 
 def test_two_targets_from_files(tmp_path: Path) -> None:

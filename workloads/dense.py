@@ -19,9 +19,11 @@ class RecencySum(nn.Module):
         self.weight = nn.Parameter(torch.full((length,), length**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        # One product a sequence; einsum prepares the same one by five calls more.
-        weights = self.weight.expand(x.shape[0], 1, -1)
-        return torch.bmm(weights, x).squeeze(1)
+        # One product a sequence, in the dtype of the rows: it is bound by reading them, and under
+        # autocast a rounded copy of them would be written first.
+        weights = self.weight.to(x.dtype).expand(x.shape[0], 1, -1)
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
+            return torch.bmm(weights, x).squeeze(1)
 
 
 class LowRankCross(nn.Module):

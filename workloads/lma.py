@@ -28,15 +28,16 @@ class LmaConfig:
     dense_lr: float
 
 
-def bench(length: int, batch: int, rows: int, positions: int) -> LmaConfig:
+def bench(length: int, batch: int, rows: int, valid: int, positions: int) -> LmaConfig:
     """One 80 GB GPU: a million items, four layers of 512."""
+    share = 1.0 if batch > 1 else 0.2
     return LmaConfig(
         Planted(items=1_000_000, categories=16, shops=50_000, length=length),
-        Rows(rows, 256, 16),
-        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions),
+        Rows(rows, valid, 16),
+        Shape(length, 32, 512, 4, 4, (512, 128), items=1_000_000, positions=positions, share=share),
         batch,
         lr=1e-2,
-        dense_lr=2.5e-4,
+        dense_lr=5e-4,
     )
 
 
@@ -67,13 +68,13 @@ def longer(config: LmaConfig, length: int) -> LmaConfig:
         config,
         planted=replace(config.planted, length=length),
         rows=Rows(40 * config.batch, 16, 2),
-        shape=replace(config.shape, length=length, layers=0, items=0, positions=0),
+        shape=replace(config.shape, length=length, layers=0, items=0, positions=0, share=1.0),
     )
 
 
 CONFIGS = {
-    "lma-16k": {**SMALL, "bench": bench(16_384, 8, 3_200, 2_048)},
-    "lma-100k": {**SMALL, "bench": bench(100_000, 1, 400, 16_384)},
+    "lma-16k": {**SMALL, "bench": bench(16_384, 8, 3_200, 64, 2_048)},
+    "lma-100k": {**SMALL, "bench": bench(100_000, 1, 400, 64, 16_384)},
 }
 
 
@@ -112,7 +113,7 @@ class Lma:
 
     def defaults(self, size: str) -> Defaults:
         config = self.config(size)
-        return Defaults(config.batch, 1, "adam", config.lr, config.dense_lr)
+        return Defaults(config.batch, 1, "adam", config.lr, config.dense_lr, schedule="linear")
 
     def demands(self, size: str) -> Demands:
         return demands(self.config(size).planted)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BANDS, BAND, STEPS = 8, 8, 4
+BANDS, BAND, STEPS = 4, 8, 4
 
 
 @dataclass(frozen=True)
 class Planted:
-    """Numbers of the data: `items` V, a multiple of `categories` C > STEPS with V / C >= 64 ranks;
-    `length`: the most events of a user; `idle`: share of users without any."""
+    """Numbers of the data: `items` V, a multiple of `categories` C > STEPS with V / C >= BANDS ·
+    BAND ranks; `length`: the most events of a user; `idle`: share of users without any."""
 
     items: int
     categories: int

@@ -33,13 +33,23 @@ GAIN = 10.0
 # Without it a row that is a target once in a thousand steps moves then as far as one that is in
 # each, and most of a million rows are such.
 OUTPUT_EPS = 1e-2
+# Of the mean of the events so far, how much all layers together add to an event at first.
+MEAN = 0.25
+# The rate of what only a click's loss moves, which hears a few labels a step, beside the others'.
+CLICK_RATE = 0.2
+BETAS = 0.9, 0.95
+# How far rows begin from 0: those of few ids as far as their sum with others may be read from it
+# at once, those of many ids, which are seen seldom, less.
+DEVIATIONS = {"item": 0.1, "shop": 0.1, "category": 2.0, "brand": 1.0, "age": 0.1}
 
 
 @dataclass(frozen=True)
 class Shape:
     """Numbers of the model. `items`: classes of the next-item objective, 0 for none; its loss,
     over the last `positions` events of each user, counts `weight` times. `layers` 0: target
-    attention alone. `length`: only the last so many events are read."""
+    attention alone. `length`: only the last so many events are read. `share`: how much of a
+    click's gradient goes on to layers and rows; of a single label a step little may, beside the
+    thousands of next items."""
 
     length: int
     dim: int
@@ -50,6 +60,7 @@ class Shape:
     items: int = 0
     positions: int = 0
     weight: float = 1.0
+    share: float = 1.0
 
 
 class Layer(nn.Module):
@@ -98,16 +109,38 @@ class LmaModel(nn.Module):
             nn.Linear(width, width, bias=False),
             nn.Linear(width, width, bias=False),
         )
-        nn.init.eye_(self.value.weight)
         self.mlp = mlp(3 * width, shape.hidden)
         self.match = nn.Linear(heads, 1)
-        nn.init.ones_(self.match.weight)
-        self.output = nn.Linear(width, shape.items, bias=False) if shape.items else None
-        if self.output is not None:
-            nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
+        # Drawn once: of a million rows each draw takes seconds.
+        where = torch.get_default_device()
+        self.output: Any = (
+            nn.utils.skip_init(nn.Linear, width, shape.items, bias=False, device=where)
+            if shape.items
+            else None
+        )
+        self.begin()
         self.gradient: Gradient = softmax_gradient
         self.next_loss: Tensor | None = None
         self.watch: Callable[..., None] | None = None
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """What begins otherwise than PyTorch has it: each layer adds a part of the mean of the
+        events so far, and nothing of its feed-forward half; a click's logit is the likeness."""
+        layers: Any = self.layers
+        for layer in layers:
+            nn.init.eye_(layer.qkv.weight[2 * self.shape.width :])
+            nn.init.eye_(layer.out.weight).mul_(MEAN / self.shape.layers)
+            nn.init.zeros_(layer.down.weight)
+            nn.init.zeros_(layer.down.bias)
+        nn.init.zeros_(self.project.bias)
+        nn.init.eye_(self.value.weight)
+        last: Any = self.mlp[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(self.match.weight, 10.0)
+        nn.init.constant_(self.match.bias, -1.0)
+        if self.output is not None:
+            nn.init.normal_(self.output.weight, 0.0, 0.02 / GAIN)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor | Logits:
         sequences = Sequences.of(inputs["item.offsets"])
@@ -120,7 +153,7 @@ class LmaModel(nn.Module):
         candidate = torch.cat([inputs[f"candidate_{name}"] for name in EVENTS[:-1]], 1)
         # The same projection as the events', so that equal ids look alike; it has no age.
         candidate = self.project(pad(candidate, (0, self.shape.dim)))
-        logits = self.click(candidate, x, sequences)
+        logits = self.click(self.quiet(candidate), self.quiet(x), sequences)
         if not self.training:
             return logits
         if self.output is None:
@@ -139,6 +172,10 @@ class LmaModel(nn.Module):
         if self.watch is not None:
             lengths = sequences.lengths
             self.watch(lengths, flops_of(self.shape, lengths).training, losses)
+
+    def quiet(self, x: Tensor) -> Tensor:
+        """x, of whose gradient `share` goes on."""
+        return x if self.shape.share == 1 else torch.lerp(x.detach(), x, self.shape.share)
 
     def encode(self, x: Tensor, sequences: Sequences) -> Tensor:
         """Events [n, width] through every layer."""
@@ -160,17 +197,21 @@ class LmaModel(nn.Module):
     def score(self, candidate: Tensor, attended: Tensor) -> Tensor:
         """Logits [rows]: of an MLP, and of how like the two are in each head."""
         both = candidate * attended
-        alike = both.unflatten(1, (self.shape.heads, -1)).sum(2) * self.shape.width**-0.5
+        alike = both.unflatten(1, (self.shape.heads, -1)).sum(2) / self.shape.width
         made = self.mlp(torch.cat([candidate, attended, both], 1)) + self.match(alike)
         return made.squeeze(1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For an Adam: all but the output by its defaults, the output damped and not decayed."""
-        if self.output is None:
-            return [{"params": list(self.parameters())}]
-        own = self.output.weight
-        rest = [p for p in self.parameters() if p is not own]
-        return [{"params": rest}, {"params": [own], "eps": OUTPUT_EPS, "weight_decay": 0.0}]
+        """For an Adam: the layers, the click's own, the output, damped and not decayed. "scale" is
+        what the rate is to be multiplied by."""
+        parts = (self.query, self.key, self.value, self.mlp, self.match)
+        click = [p for part in parts for p in part.parameters()]
+        output = [] if self.output is None else [self.output.weight]
+        apart = {id(p) for p in (*click, *output)}
+        rest = [p for p in self.parameters() if id(p) not in apart]
+        damped: dict[str, Any] = {"params": output, "eps": OUTPUT_EPS, "weight_decay": 0.0}
+        groups = [{"params": rest}, {"params": click, "scale": CLICK_RATE}, damped]
+        return [{"betas": BETAS, **group} for group in groups if group["params"]]
 
     def compile_parts(self, compiler: Callable[..., Callable]) -> None:
         """Compile what lies between the attention calls, for any number of events.
@@ -187,8 +228,8 @@ class LmaModel(nn.Module):
 
 def features_of(shape: Shape) -> tuple[Feature, ...]:
     """The events' five features, and the candidate's four from the same tables."""
-    begin = Initializer("normal", 0.0, 1.0)
-    tables = {name: Table(name, shape.dim, begin) for name in EVENTS}
+    begin = {name: Initializer("normal", 0.0, b) for name, b in DEVIATIONS.items()}
+    tables = {name: Table(name, shape.dim, begin[name]) for name in EVENTS}
     last = (Truncate(shape.length, "last"),)
     events = [Feature(n, n, tables[n], "ragged", transforms=last) for n in EVENTS]
     candidate = [Feature(f"candidate_{n}", f"candidate_{n}", tables[n]) for n in EVENTS[:-1]]

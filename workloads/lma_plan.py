@@ -77,7 +77,8 @@ def _headed(planted: Planted, events: float, heads: int, ids: int) -> Mixture:
     if heads <= BAND:
         parts = [(1 - planted.stray, Demand(1.0, heads, 0.0))]
     if ids > heads:
-        parts.append((planted.stray, Demand(1.0, ids - heads, 0.0)))
+        # A stray may be one of the heads too.
+        parts.append((planted.stray * (ids - heads) / ids, Demand(1.0, ids - heads, 0.0)))
     return Mixture(events, tuple(parts))
 
 

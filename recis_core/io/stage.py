@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.data import Batch, Ragged
+from recis_core.data import Batch, Placed, Unpacked
 from recis_core.io.column import Raw
 from recis_core.kernels import Kernels
 from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
@@ -22,35 +22,22 @@ TARGET_AT = {name: at for at, name in enumerate(TARGETS)}
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A column in the unpacked outputs: its `count` elements of `target` follow the last one's.
-
-    `levels`, outer to inner: how many segments its bounds have.
-    """
-
-    name: str
-    target: str
-    width: int | None
-    count: int
-    levels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Staged:
     """A batch on its way to the device: bytes as files had them and what they are to become.
 
-    `pieces` [P, 6] and `sizes` (ids, values, bytes, bounds) are columns_unpack's arguments.
+    `pieces` [P, 6], at the end of `buffer`, and `sizes` (ids, values, bytes, bounds) are the
+    arguments of columns_unpack.
     """
 
     buffer: Tensor  # uint8, one allocation, pinned when asked
     pieces: Tensor
     sizes: tuple[int, int, int, int]
-    placed: tuple[Placed, ...]
+    placed: Mapping[str, Placed]
     rows: int
 
     @property
     def nbytes(self) -> int:
-        return self.buffer.nbytes + self.pieces.nbytes
+        return self.buffer.nbytes
 
 
 class Layout:
@@ -84,22 +71,27 @@ def stage(
     """Copy every run of every column once into a new buffer of `rows` rows, in page-locked memory
     if `pin`; runs of a column follow each other."""
     layout = Layout()
-    placed = tuple(place(layout, column, runs[column.name]) for column in columns)
-    buffer = torch.empty(layout.nbytes, dtype=torch.uint8, pin_memory=pin)
+    placed = {column.name: place(layout, column, runs[column.name]) for column in columns}
+    pieces = np.array(layout.pieces, np.int64).reshape(-1, 6)
+    # The table of pieces travels with them.
+    buffer = torch.empty(layout.nbytes + pieces.nbytes, dtype=torch.uint8, pin_memory=pin)
     into = buffer.numpy()
     for piece, array in zip(layout.pieces, layout.arrays, strict=True):
         into[piece[0] : piece[0] + array.nbytes].view(array.dtype)[:] = array
-    pieces = torch.from_numpy(np.array(layout.pieces, np.int64).reshape(-1, 6))
+    into[layout.nbytes :].view(np.int64)[:] = pieces.ravel()
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
-    return Staged(buffer, pieces, (ids, values, octets, bounds), placed, rows)
+    return Staged(
+        buffer, table_of(buffer, len(pieces)), (ids, values, octets, bounds), placed, rows
+    )
 
 
 def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:
     """Lay out one column: each level's bounds, rebased run after run, then its values."""
-    levels = []
+    levels, starts = [], []
     for depth in range(len(runs[0].bounds) if runs else 0):
         segments = sum(len(run.bounds[depth]) - 1 for run in runs)
         to = layout.take("bounds", segments + 1)
+        starts.append(to)
         base = 0
         for run in runs:
             bounds = run.bounds[depth]
@@ -109,40 +101,27 @@ def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:
         levels.append(segments)
     target = TARGET_OF[column.kind]
     count = sum(len(run.values) for run in runs)
-    to = layout.take(target, count)
+    begin = to = layout.take(target, count)
     for run in runs:
         layout.put(run.values, target, to)
         to += len(run.values)
     width = None if levels else column.width
-    return Placed(column.name, target, width, count, tuple(levels))
+    return Placed(column.name, target, width, begin, count, tuple(levels), tuple(starts))
+
+
+def table_of(buffer: Tensor, pieces: int) -> Tensor:
+    """The table of pieces [pieces, 6] at the end of a buffer."""
+    size = 6 * torch.int64.itemsize * pieces
+    return buffer[len(buffer) - size :].view(torch.int64).view(-1, 6)
 
 
 def unpack(staged: Staged, kernels: Kernels) -> Batch:
     """Move the buffer to the kernels' device, unpack it there; columns are views of the outputs."""
     device = torch.device(kernels.device)
-    buffer, pieces = staged.buffer, staged.pieces
+    buffer = staged.buffer
     if device.type != "cpu":
         buffer = buffer.to(device, non_blocking=True)
-        pieces = pieces.to(device, non_blocking=True)
+    pieces = table_of(buffer, len(staged.pieces))
     outputs: Any = kernels.columns_unpack(buffer, pieces, *staged.sizes)
     named: dict[str, Tensor] = dict(zip(TARGETS, outputs, strict=True))
-    return Batch(views(staged.placed, named), staged.rows)
-
-
-def views(placed: Sequence[Placed], outputs: Mapping[str, Tensor]) -> dict[str, Tensor | Ragged]:
-    """The columns as views of the packed outputs, in which they follow each other."""
-    flat = {
-        target: iter(outputs[target].split([p.count for p in placed if p.target == target]))
-        for target in {p.target for p in placed}
-    }
-    sizes = [segments + 1 for p in placed for segments in p.levels]
-    bounds = iter(outputs["bounds"].split(sizes) if sizes else ())
-    columns: dict[str, Tensor | Ragged] = {}
-    for p in placed:
-        column: Tensor | Ragged = next(flat[p.target])
-        if p.width is not None:
-            column = column.view(-1, p.width)
-        for offsets in [next(bounds) for _ in p.levels][::-1]:
-            column = Ragged(column, offsets)
-        columns[p.name] = column
-    return columns
+    return Batch(Unpacked(staged.placed, named, staged.rows), staged.rows)

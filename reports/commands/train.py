@@ -62,6 +62,7 @@ def train(
     no_plan: Annotated[
         bool, typer.Option("--no-plan", help="Begin even if memory will not do (recis plan).")
     ] = False,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Leave no checkpoints.")] = False,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="No table of the step.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
@@ -104,7 +105,7 @@ def train(
     )
     if not no_plan:
         require_memory(run, kernels.device)
-    wishes = Wishes(resume, not no_trace, json, format, profile, tensorboard)
+    wishes = Wishes(resume, not no_trace, json, format, profile, tensorboard, not no_save)
     carry_out(run, kernels, settings, folder, wishes)
 
 
