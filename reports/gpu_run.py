@@ -61,9 +61,9 @@ def seconds(
     samples: int | None = None,
 ) -> tuple[float, ...]:
     """Device times of single calls, L2 flushed before each; fewer of calls that take long."""
-    found, end = [], time.monotonic() + PATIENCE
+    found, patience = [], time.monotonic() + PATIENCE
     for turn in range(WARM + (samples or SAMPLES)):
-        if time.monotonic() > end and len(found) >= WARM:
+        if time.monotonic() > patience and len(found) >= WARM:
             break
         if before:
             before()
