@@ -1,6 +1,6 @@
 """The whole GPU run on a machine without network, in ten minutes: build, conformance, anchors.
 
-    python3 -m reports.gpu_run reports/results/h100 [BACKEND …]
+    python3 -m reports.gpu_run reports/results/h100 [BACKEND …] [conformance | anchors]
 
 writes `conformance.jsonl` (a record for each op of each GPU backend) and `anchors.jsonl` (a record
 for each case of roofline/anchors.py and anchors_ids.py, with its share of the copy roof measured in
@@ -33,6 +33,7 @@ from roofline.record import Record, versions
 DEVICE = torch.device("cuda")
 LIMIT = 540.0  # seconds; what does not fit is left out, and said
 SAMPLES, WARM = 15, 3
+PATIENCE = 2.0  # seconds for a case
 PARTS = partition, segments, rows, features, maps
 SPIN = 400_000  # cycles the device is kept busy while a call is launched: its time is the device's
 
@@ -59,9 +60,11 @@ def seconds(
     before: Callable[[], None] | None = None,
     samples: int | None = None,
 ) -> tuple[float, ...]:
-    """Device times of single calls, L2 flushed before each."""
-    found = []
+    """Device times of single calls, L2 flushed before each; fewer of calls that take long."""
+    found, patience = [], time.monotonic() + PATIENCE
     for turn in range(WARM + (samples or SAMPLES)):
+        if time.monotonic() > patience and len(found) >= WARM:
+            break
         if before:
             before()
         if turn < WARM:
@@ -96,11 +99,12 @@ def record(k: Kernels, op: str, case: str, status: str, **more: Any) -> Record:
     )
 
 
-def conformance(k: Kernels) -> Iterator[Record]:
-    """One record for each op: how many checks agreed, and what the first that did not said."""
+def conformance(k: Kernels, only: tuple[str, ...] = ()) -> Iterator[Record]:
+    """One record for each op, or each of `only`: how many checks agreed, and what the first that
+    did not said."""
     checks, bad = Counter[str](), Counter[str]()
     said: dict[str, str] = {}
-    for verdict in examine(k):
+    for verdict in examine(k, only):
         checks[verdict.op] += 1
         if verdict.status != "ok":
             bad[verdict.op] += 1
@@ -143,11 +147,8 @@ def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Rec
     )
 
 
-def main(folder: Path, asked: list[str]) -> int:
-    end, names = time.monotonic() + LIMIT, asked or present()
-    print(f"backends {', '.join(names)} on {torch.cuda.get_device_name(DEVICE)}", flush=True)
-    if "cuda" in names:
-        build()
+def conform(folder: Path, names: list[str], end: float) -> int:
+    """Writes the records of conformance; how many ops do not conform."""
     wrong = 0
     for name in names:
         if time.monotonic() > end - 60:
@@ -160,10 +161,19 @@ def main(folder: Path, asked: list[str]) -> int:
         print(f"{name}: {len(records) - len(bad)} of {len(records)} ops conform", flush=True)
         for r in bad:
             print(f"  {r.op}: {r.case}: {r.reason}")
-    cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
+    return wrong
+
+
+def copy_roof(cold: torch.Tensor) -> float:
+    """Bytes per second, read and written, of a device-to-device copy of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
     target = torch.empty_like(source)
-    copy = 2 * len(source) / statistics.median(seconds(lambda: target.copy_(source), cold))
+    return 2 * len(source) / statistics.median(seconds(lambda: target.copy_(source), cold))
+
+
+def time_anchors(folder: Path, names: list[str], end: float) -> None:
+    cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
+    copy = copy_roof(cold)
     print(f"copy roof {copy / 1e9:.0f} GB/s", flush=True)
     for name in names:
         k = backends.load(name, device=DEVICE)
@@ -172,6 +182,18 @@ def main(folder: Path, asked: list[str]) -> int:
                 print(f"{name}: {anchor.op} and what follows left out, no time left")
                 break
             append(folder / "anchors.jsonl", [anchored(k, anchor, cold, copy)])
+
+
+def main(folder: Path, asked: list[str]) -> int:
+    end = time.monotonic() + LIMIT
+    parts = [word for word in asked if word in ("conformance", "anchors")]
+    names = [word for word in asked if word not in parts] or present()
+    print(f"backends {', '.join(names)} on {torch.cuda.get_device_name(DEVICE)}", flush=True)
+    if "cuda" in names:
+        build()
+    wrong = conform(folder, names, end) if parts != ["anchors"] else 0
+    if parts != ["conformance"]:
+        time_anchors(folder, names, end)
     return wrong
 
 

@@ -147,6 +147,24 @@ inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
     });
 }
 
+// Lanes of `mask` alone: the others of the warp may have returned.
+template <typename T> T from_lane(unsigned mask, T own, unsigned lane) {
+    static T shown[fibers::MOST];
+    static fibers::Barrier barriers[fibers::MOST];
+    unsigned base = fibers::current / 32 * 32, members = unsigned(__builtin_popcount(mask));
+    fibers::Barrier& barrier = barriers[base + unsigned(__builtin_ctz(mask))];
+    shown[fibers::current] = own;
+    barrier.wait(members);
+    T result = shown[base + lane];
+    barrier.wait(members);
+    return result;
+}
+template <typename T> T __shfl_sync(unsigned mask, T own, int lane) { return from_lane(mask, own, unsigned(lane)); }
+template <typename T> T __shfl_xor_sync(unsigned mask, T own, int step) {
+    return from_lane(mask, own, fibers::current % 32 ^ unsigned(step));
+}
+inline int __syncthreads_or(int own) { return __syncthreads_count(own); }
+
 // launch.cuh: kernels run one after the other.
 inline void let_next_start() {}
 inline void wait_for_previous() {}
@@ -162,6 +180,7 @@ template <typename T> T max(T a, T b) { return a > b ? a : b; }
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T __ldcg(const T* p) { return *p; }
 template <typename T> void __stcg(T* p, T value) { *p = value; }
+template <typename T> void __stcs(T* p, T value) { *p = value; }
 template <typename T, typename U> T atomicAdd(T* p, U by) { return (*p += by) - by; }
 template <typename T, typename U> T atomicOr(T* p, U bits) {
     T before = *p;

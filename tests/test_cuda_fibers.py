@@ -16,7 +16,7 @@ from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
 
 HERE = Path(__file__).parent
-LAUNCH = re.compile(r"(\w+)<<<(.*?)>>>\((.*?)\);", re.DOTALL)
+LAUNCH = re.compile(r"(\w+(?:<[^<>;]*>)?)<<<(.*?)>>>\((.*?)\);", re.DOTALL)
 SHARED = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
 
 pytestmark = pytest.mark.skipif(
@@ -98,8 +98,8 @@ def test_groups_come_in_a_stable_order(groups, draw, n, distinct, large):
     assert np.array_equal(starts, np.searchsorted(np.sort(keys), np.arange(distinct + 1)))
 
 
-@pytest.fixture(params=["rows_gather", "rows_scatter"])
-def rows_op(request, tmp_path, monkeypatch) -> call.Caller:
+@pytest.fixture
+def op(request, tmp_path, monkeypatch) -> call.Caller:
     source = for_fibers((build.SOURCES / f"{request.param}.cu").read_text())
     library = compiled(tmp_path, request.param, f'#include "cuda_fibers.h"\n{source}')
     monkeypatch.setattr(call, "load", lambda op, architecture: library)
@@ -109,7 +109,27 @@ def rows_op(request, tmp_path, monkeypatch) -> call.Caller:
     return call.Caller(find_op(request.param))
 
 
-def test_rows_go_where_they_belong(rows_op):
+@pytest.mark.slow  # thirteen seconds to compile
+@pytest.mark.parametrize("op", ["segment_sum"], indirect=True)
+def test_sums_of_short_and_long_segments(op):
+    """Segments for lanes, warps, blocks and several blocks; runs of short ones between them."""
+    rng = np.random.default_rng(7)
+    for dim, mean in ((8, 2), (17, 30), (64, 2)):
+        lengths = rng.poisson(mean, 90)
+        lengths[[5, 6, 70, 89]] = 40, 700, 200, 1100
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])).int()
+        segment = torch.repeat_interleave(torch.arange(90), torch.from_numpy(lengths))
+        values, index = torch.randn(50, dim), torch.randint(0, 50, (len(segment),))
+        for weights in (None, torch.rand(len(segment))):
+            out = torch.full((90, dim), torch.nan)
+            op(values, index.int(), offsets, weights, out)
+            rows = values[index] * (1 if weights is None else weights[:, None])
+            want = torch.zeros(90, dim).index_add_(0, segment, rows)
+            torch.testing.assert_close(out, want, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("op", ["rows_gather", "rows_scatter"], indirect=True)
+def test_rows_go_where_they_belong(op):
     """Any width, either index, absent rows, a last block part empty; other slots untouched."""
     generator = torch.Generator().manual_seed(3)
     for dim, dtype in (
@@ -132,8 +152,8 @@ def test_rows_go_where_they_belong(rows_op):
             rows[torch.rand(n, generator=generator) < 0.1] = -1
             given = torch.randn(n, dim, generator=generator).to(dtype)
             before = {slot: whole(blocks, slot) for slot in blocks.slots}
-            rows_op(blocks, "weight", rows, given)
-            if rows_op.name == "rows_gather":
+            op(blocks, "weight", rows, given)
+            if op.name == "rows_gather":
                 there = before["weight"][rows.long().clamp(min=0)]
                 want = torch.where((rows >= 0)[:, None], there, torch.zeros((), dtype=dtype))
                 assert torch.equal(bits(given), bits(want))

@@ -93,7 +93,7 @@ def test_the_gpu_run_says_what_its_records_are(monkeypatch):
     checked = SimpleNamespace(op="ids_mod", status="ok")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(gpu_run, "seconds", lambda *args: (1e-3,) * 4)
-    monkeypatch.setattr(gpu_run, "examine", lambda k: [checked])
+    monkeypatch.setattr(gpu_run, "examine", lambda k, only: [checked])
     k = backends.load("torch")
     anchor = Anchor("ids_mod", "n=1", lambda: None, 12)
     assert gpu_run.anchored(k, anchor, torch.empty(1), 1e9).kind == "anchor"

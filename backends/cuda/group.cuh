@@ -12,7 +12,7 @@
 #include "launch.cuh"
 
 namespace grouping {
-constexpr int BLOCK = 256, WARPS = BLOCK / 32;
+constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
 constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
 constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK, PIECE = CAP / 2, FULL = PIECE * 5 / 4;
 
@@ -50,13 +50,11 @@ struct Work {
     uint32_t* counts;   // [pieces][KEYS] values of a key, then those in the pieces before
     int* taken;         // pieces and large buckets so far
     int64_t n, distinct, bytes;
-    int bits, span, tiles, buckets, pieces;  // pieces: the most there can be
+    int bits, tiles, buckets, pieces;  // pieces: the most there can be
 
-    // Values of a tile: more where buckets are many, as a tile clears and adds up counters for each.
     Work(void* scratch, int64_t n, int64_t distinct, int64_t element)
-        : n(n), distinct(distinct), bits(key_bits(n, distinct)), span(n <= 3 << 19 ? 2048 : 4096),
-          tiles(int(ceil_div(n, span))), buckets(int(ceil_div(distinct, int64_t(1) << bits))),
-          pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
+        : n(n), distinct(distinct), bits(key_bits(n, distinct)), tiles(int(ceil_div(n, SPAN))),
+          buckets(int(ceil_div(distinct, int64_t(1) << bits))), pieces(n > CAP ? int(n / PIECE + n / CAP) : 0) {
         char* at = static_cast<char*>(scratch);
         auto take = [&](int64_t size) { char* p = at; at += (size + 255) / 256 * 256; return p; };
         elements = take(n * element);
@@ -104,29 +102,88 @@ template <bool MASKED> __device__ inline uint32_t rank_of(int key, uint16_t* cou
     return rank;
 }
 
+// Counters of a warp: four of them are read at once.
+__host__ __device__ inline int stride_of(int buckets) { return (buckets + 3) / 4 * 4; }
+
+// Each warp's count of a bucket becomes the first place of its values in the tile; a thread has EACH
+// buckets side by side, and its `offsets` say where they start.
+template <int EACH>
+__device__ __forceinline__ void place_buckets(uint16_t* counters, int buckets, uint16_t* offsets) {
+    using Side = Pack<uint16_t, EACH>;
+    int stride = stride_of(buckets), low = threadIdx.x * EACH;
+    auto side = [&](int w) { return reinterpret_cast<Side*>(counters + w * stride + low); };
+    uint32_t own[EACH] = {}, sum = 0, total;
+#pragma unroll
+    for (int w = 0; w < WARPS; ++w) {
+        Side count = low < stride ? *side(w) : Side{};
+#pragma unroll
+        for (int b = 0; b < EACH; ++b) own[b] += count.at[b];
+    }
+#pragma unroll
+    for (int b = 0; b < EACH; ++b) sum += own[b];
+    uint32_t at = block_scan<BLOCK>(sum, &total);
+    uint32_t place[EACH];
+#pragma unroll
+    for (int b = 0; b < EACH; ++b) {
+        place[b] = at;
+        if (low + b < buckets) offsets[low + b] = uint16_t(at);
+        at += own[b];
+    }
+#pragma unroll
+    for (int w = 0; w < WARPS; ++w) {
+        if (low >= stride) break;
+        Side count = *side(w), first;
+#pragma unroll
+        for (int b = 0; b < EACH; ++b) {
+            first.at[b] = uint16_t(place[b]);
+            place[b] += count.at[b];
+        }
+        *side(w) = first;
+    }
+    if (threadIdx.x == 0) offsets[buckets] = uint16_t(total);
+}
+
+// The same for any number of buckets.
+__device__ inline void place_many_buckets(uint16_t* counters, int buckets, uint16_t* offsets) {
+    int stride = stride_of(buckets), each = (buckets + BLOCK - 1) / BLOCK;
+    int low = threadIdx.x * each, high = min(low + each, buckets);
+    uint32_t own = 0, total;
+    for (int b = low; b < high; ++b)
+        for (int w = 0; w < WARPS; ++w) own += counters[w * stride + b];
+    uint32_t at = block_scan<BLOCK>(own, &total);
+    for (int b = low; b < high; ++b) {
+        offsets[b] = uint16_t(at);
+        for (int w = 0; w < WARPS; ++w) {
+            uint32_t count = counters[w * stride + b];
+            counters[w * stride + b] = uint16_t(at);
+            at += count;
+        }
+    }
+    if (threadIdx.x == 0) offsets[buckets] = uint16_t(total);
+}
+
 // Shared memory of `sort_tiles`, in bytes: masks, then in their place the ordered elements; counters; tags.
 template <typename E> struct Layout {
     int counters, tags, bytes;
 
-    __host__ __device__ Layout(int span, int buckets, bool masked) {
-        int masks = masked ? WARPS * buckets * 4 : 0, ordered = span * int(sizeof(E));
+    __host__ __device__ Layout(int buckets, bool masked) {
+        int masks = masked ? WARPS * stride_of(buckets) * 4 : 0, ordered = SPAN * int(sizeof(E));
         counters = masks > ordered ? masks : ordered;
-        tags = counters + WARPS * buckets * 2;
-        bytes = tags + (sizeof(E) == 8 ? span * 4 : 0);
+        tags = counters + WARPS * stride_of(buckets) * 2;
+        bytes = tags + (sizeof(E) == 8 ? SPAN * 4 : 0);
     }
 };
 
 // If E has tags, `tags(begin, size, out)` returns the least one of values [begin, begin + size) and fills
 // `out` [size] in shared memory with what each is more.
-template <typename E, int SPAN, bool MASKED, typename K, typename Tags>
-__global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Tags tags) {
-    constexpr int ROUNDS = SPAN / BLOCK;
+template <typename E, bool MASKED, typename K, typename Tags>
+__global__ void __launch_bounds__(BLOCK, 4) sort_tiles(const K* keys, Work work, Tags tags) {
     extern __shared__ uint32_t shared[];
     let_next_start();
-    int buckets = work.buckets, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    Layout<E> layout(SPAN, buckets, MASKED);
+    int buckets = work.buckets, stride = stride_of(buckets), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    Layout<E> layout(buckets, MASKED);
     E* ordered = reinterpret_cast<E*>(shared);
-    uint32_t* masks = shared + warp * buckets;
+    uint32_t* masks = shared + warp * stride;
     uint16_t* counters = reinterpret_cast<uint16_t*>(shared + layout.counters / 4);
     uint32_t* tag_of = shared + layout.tags / 4;
     int64_t begin = int64_t(blockIdx.x) * SPAN;
@@ -138,38 +195,27 @@ __global__ void __launch_bounds__(BLOCK) sort_tiles(const K* keys, Work work, Ta
         int local = warp * (SPAN / WARPS) + r * 32 + lane;
         key[r] = local < size ? uint32_t(keys[begin + local]) : ~0u;
     }
-    for (int c = threadIdx.x; c < WARPS * buckets / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
+    for (int c = threadIdx.x; c < WARPS * stride / 2; c += BLOCK) reinterpret_cast<uint32_t*>(counters)[c] = 0;
     if (MASKED)
-        for (int c = threadIdx.x; c < WARPS * buckets; c += BLOCK) shared[c] = 0;
+        for (int c = threadIdx.x; c < WARPS * stride; c += BLOCK) shared[c] = 0;
     uint32_t first_tag = 0;
-    if constexpr (sizeof(E) == sizeof(Tagged)) first_tag = uint32_t(tags.template operator()<SPAN>(begin, size, tag_of));
+    if constexpr (sizeof(E) == sizeof(Tagged)) first_tag = uint32_t(tags(begin, size, tag_of));
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r)
-        rank[r] = rank_of<MASKED>(key[r] == ~0u ? -1 : int(key[r] >> work.bits), counters + warp * buckets, masks);
+        rank[r] = rank_of<MASKED>(key[r] == ~0u ? -1 : int(key[r] >> work.bits), counters + warp * stride, masks);
     __syncthreads();
-    // Each warp's count of a bucket becomes the first place of its values in the tile.
-    int each = (buckets + BLOCK - 1) / BLOCK, low = threadIdx.x * each, high = min(low + each, buckets);
-    uint32_t own = 0, total;
-    for (int b = low; b < high; ++b)
-        for (int w = 0; w < WARPS; ++w) own += counters[w * buckets + b];
-    uint32_t at = block_scan<BLOCK>(own, &total);
     uint16_t* offsets = work.offsets + int64_t(blockIdx.x) * (buckets + 1);
-    for (int b = low; b < high; ++b) {
-        offsets[b] = uint16_t(at);
-        for (int w = 0; w < WARPS; ++w) {
-            uint32_t count = counters[w * buckets + b];
-            counters[w * buckets + b] = uint16_t(at);
-            at += count;
-        }
-    }
-    if (threadIdx.x == 0) offsets[buckets] = uint16_t(total);
+    if (stride <= BLOCK) place_buckets<1>(counters, buckets, offsets);
+    else if (stride <= 2 * BLOCK) place_buckets<2>(counters, buckets, offsets);
+    else if (stride <= 4 * BLOCK) place_buckets<4>(counters, buckets, offsets);
+    else place_many_buckets(counters, buckets, offsets);
     __syncthreads();
     // Through shared memory, so that stores are consecutive.
 #pragma unroll
     for (int r = 0; r < ROUNDS; ++r) {
         if (key[r] == ~0u) continue;
-        uint32_t place = counters[warp * buckets + (key[r] >> work.bits)] + rank[r];
+        uint32_t place = counters[warp * stride + (key[r] >> work.bits)] + rank[r];
         uint32_t local = warp * (SPAN / WARPS) + r * 32 + lane;
         uint32_t packed = (key[r] & (work.keys() - 1)) | local << KEY_BITS;
         if constexpr (sizeof(E) == sizeof(Tagged)) ordered[place] = Tagged{packed, first_tag + tag_of[local]};
@@ -211,7 +257,7 @@ template <typename E, typename Out> struct Chunk {
         for (int tile = from; tile < to && at < begin + size; ++tile) {
             uint32_t start = __ldg(work.run(tile, bucket)), end = __ldg(work.run(tile, bucket) + 1);
             for (uint32_t k = start; k < end; ++k, ++at)
-                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * work.span + k;
+                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * SPAN + k;
         }
         __syncthreads();
 #pragma unroll
@@ -222,7 +268,7 @@ template <typename E, typename Out> struct Chunk {
                 uint32_t place = memory.places[e];
                 E element = __ldg(work.of<E>() + place);
                 ranked[r] = packed(element) & (KEYS - 1);
-                value[r] = out.value((place & ~(work.span - 1u)) + (packed(element) >> KEY_BITS), tag(element));
+                value[r] = out.value((place & ~(SPAN - 1u)) + (packed(element) >> KEY_BITS), tag(element));
             }
         }
         __syncthreads();  // the places are read: masks may take their place

@@ -48,7 +48,7 @@ template <typename E> __global__ void __launch_bounds__(BLOCK) count_large(Work 
             uint32_t start = __ldg(work.run(tile, large.bucket)), end = __ldg(work.run(tile, large.bucket) + 1);
 #pragma unroll 4
             for (uint32_t k = start + lane; k < end; k += 32)
-                atomicAdd(counts + (packed(__ldg(work.of<E>() + int64_t(tile) * work.span + k)) & (KEYS - 1)), 1u);
+                atomicAdd(counts + (packed(__ldg(work.of<E>() + int64_t(tile) * SPAN + k)) & (KEYS - 1)), 1u);
         }
         __syncthreads();
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) __stcg(work.counts + int64_t(piece) * KEYS + k, counts[k]);
@@ -96,10 +96,9 @@ __global__ void __launch_bounds__(BLOCK, 4) place_large(Work work, const int32_t
 template <typename E, typename K, typename Tags, typename Out>
 void group(const K* keys, const Work& work, int32_t* starts, Tags tags, Out out, cudaStream_t stream) {
     bool masked = work.buckets <= MASKED_BUCKETS;
-    int tile_bytes = Layout<E>(work.span, work.buckets, masked).bytes;
+    int tile_bytes = Layout<E>(work.buckets, masked).bytes;
     int bucket_bytes = sizeof(typename Chunk<E, Out>::Memory);
-    auto tiles = work.span == 2048 ? (masked ? sort_tiles<E, 2048, true, K, Tags> : sort_tiles<E, 2048, false, K, Tags>)
-                                   : (masked ? sort_tiles<E, 4096, true, K, Tags> : sort_tiles<E, 4096, false, K, Tags>);
+    auto tiles = masked ? sort_tiles<E, true, K, Tags> : sort_tiles<E, false, K, Tags>;
     cudaFuncSetAttribute(tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, tile_bytes);
     cudaFuncSetAttribute(sort_buckets<E, Out>, cudaFuncAttributeMaxDynamicSharedMemorySize, bucket_bytes);
     tiles<<<unsigned(work.tiles), BLOCK, tile_bytes, stream>>>(keys, work, tags);

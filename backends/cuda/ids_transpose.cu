@@ -9,8 +9,8 @@ struct SegmentOf {
     Index offsets;
     int64_t segments;
 
-    template <int SPAN> __device__ int64_t operator()(int64_t begin, int size, uint32_t* out) const {
-        constexpr int BLOCK = grouping::BLOCK, EACH = SPAN / BLOCK;
+    __device__ int64_t operator()(int64_t begin, int size, uint32_t* out) const {
+        constexpr int SPAN = grouping::SPAN, BLOCK = grouping::BLOCK, EACH = SPAN / BLOCK;
         // The last segment that begins at `begin` or before, a block's width of probes a step.
         int64_t low = 0, high = segments;
         while (high - low > 1) {
@@ -62,7 +62,7 @@ template <typename W> struct CarryWeights {
 bool groups(const Arg* a) {
     int64_t n = a[0].n0, distinct = a[3].i;
     if (!grouping::possible(n, distinct) || a[1].n0 - 1 >= int64_t(1) << 31) return false;
-    return distinct >> grouping::key_bits(n, distinct) < grouping::MASKED_BUCKETS;
+    return grouping::Work(nullptr, n, distinct, 0).buckets <= grouping::MASKED_BUCKETS;
 }
 
 grouping::Work work_of(const Arg* a, void* scratch) {
@@ -88,11 +88,11 @@ int64_t run_group(const Arg* a, void* scratch, cudaStream_t stream) {
 template <typename V>
 __global__ void __launch_bounds__(grouping::BLOCK)
     payload(SegmentOf segment_of, const void* weights, int width, int64_t n, V* out) {
-    constexpr int SPAN = 2048;
+    constexpr int SPAN = grouping::SPAN;
     __shared__ uint32_t tags[SPAN];
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
-    int64_t first = segment_of.operator()<SPAN>(begin, size, tags);
+    int64_t first = segment_of(begin, size, tags);
     for (int k = threadIdx.x; k < size; k += grouping::BLOCK) {
         uint64_t bits = width == 4 ? static_cast<const uint32_t*>(weights)[begin + k]
                         : width == 2 ? static_cast<const uint16_t*>(weights)[begin + k]
@@ -133,7 +133,7 @@ template <typename K, typename V> int64_t run(const Arg* a, void* scratch, cudaS
     size_t bytes = at.keys;
     if (n) {
         SegmentOf segment_of{Index(a[1]), segments};
-        payload<V><<<blocks_for(n, 2048), grouping::BLOCK, 0, stream>>>(segment_of, a[2].data, width, n, values);
+        payload<V><<<blocks_for(n, grouping::SPAN), grouping::BLOCK, 0, stream>>>(segment_of, a[2].data, width, n, values);
         cub::DeviceRadixSort::SortPairs(scratch, bytes, static_cast<const K*>(a[0].data), keys, values, sorted, n,
                                         0, bits, stream);
         if (width)

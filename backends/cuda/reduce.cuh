@@ -73,12 +73,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient
                                                                int group_bits) {
     let_next_start();
     Group group(width_bits, group_bits);
-    int64_t i = group.row;
-    if (i >= s.count) return;
-    int64_t begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
-    bool alone = row >= 0 && end - begin > longest;
-    pieces.mark(begin, end, alone ? i : -1, group.part * group.width + group.lane, group.width * group.parts);
-    if (row < 0 || alone) return;  // the whole group leaves together, so no shuffle below waits for it
+    int64_t i = group.row, begin = s.total, end = s.total, row = -1;
+    if (i < s.count) begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
+    pieces.clear(begin, end);
+    if (row < 0) return;
+    if (end - begin > longest) {
+        pieces.mark(begin, end, i, group.part * group.width + group.lane, group.width * group.parts);
+        return;  // the whole group leaves together, so no shuffle below waits for it
+    }
     char* base = t.blocks.row(row);
     float rate = t.rate.data ? t.rate[i] : 1.f;
     int64_t across = int64_t(group.width) * N, column = int64_t(group.lane) * N;
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, 
             slots.change(rule, &g, rate);
             slots.store(t, base, column);
         }
-    });
+    }, 0, [](int64_t) {});
 }
 
 template <typename I, typename Rule>
@@ -154,7 +156,7 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         int width = log2_up((s.dim + N - 1) / N, 5);
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         // Lanes that take a row's gradients one after the other would be waited for.
-        int64_t longest = parts ? LONG : MEDIUM;
+        int64_t longest = parts ? LONG : 4 * MEDIUM;
         reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
             s, t, rule, pieces, longest, width, width + parts);
         if (s.total > MEDIUM)

@@ -24,7 +24,8 @@ template <> struct Position<const int*> {
     static constexpr bool OF_VALUES = true, PLAIN = false;
 };
 
-// PLAIN: neither weights, factors nor means, so that fewer registers leave room for more warps.
+// PLAIN: neither weights, factors nor means. Fewer registers leave room for more warps, which is what
+// runs of short segments want.
 struct Unweighted {
     const int* index;
 
@@ -77,12 +78,19 @@ struct Pieces {
         partial = reinterpret_cast<float*>(at + round(rows * 4));
     }
 
-    // Writes the slots of values [begin, end): of the long segment `owner`, or of short ones, -1.
+    // For all lanes of a warp at once, whose values are [begin, end), ascending: no slot has a piece.
+    __device__ void clear(int64_t begin, int64_t end) const {
+        int64_t from = up(__shfl_sync(~0u, begin, 0), MEDIUM), to = up(__shfl_sync(~0u, end, 31), MEDIUM);
+        for (int64_t slot = from + threadIdx.x % 32; slot < to; slot += 32) segment[slot] = -1;
+        __syncwarp();
+    }
+
+    // Then the pieces of a long segment, by `lanes` lanes.
     __device__ void mark(int64_t begin, int64_t end, int64_t owner, int lane, int lanes) const {
-        int64_t from = up(begin, MEDIUM), to = up(end, MEDIUM), pieces = owner < 0 ? 0 : count(begin, end);
-        for (int64_t slot = from + lane; slot < to; slot += lanes)
-            segment[slot] = slot - from < pieces ? owner : -1;
-        if (lane == 0 && pieces > 1) done[up(begin, APART)] = 0;
+        int64_t from = up(begin, MEDIUM);
+        int many = count(begin, end);
+        for (int piece = lane; piece < many; piece += lanes) segment[from + piece] = owner;
+        if (lane == 0 && many > 1) done[up(begin, APART)] = 0;
     }
 };
 
@@ -204,15 +212,17 @@ __device__ void sum_run(const Segments<T, I>& s, int64_t first, int count, int64
 }
 
 template <typename T, typename I, int N, int AHEAD>
-__global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+__global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
+    runs_of_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
     let_next_start();
     int64_t first = ((int64_t(blockIdx.x) * THREADS + threadIdx.x) >> width_bits) * RUN;
-    if (first >= s.count) return;
     int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
     int count = s.count - first < RUN ? int(s.count - first) : RUN;
-    int64_t begin = s.offsets[first], end = s.offsets[first + count];
+    int64_t begin = s.total, end = s.total;
+    if (count > 0) begin = s.offsets[first], end = s.offsets[first + count];
+    pieces.clear(begin, end);
     bool together = end - begin <= 2 * MEDIUM;
-    if (together) pieces.mark(begin, end, -1, lane, width);
+    if (count <= 0) return;
     for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
         if (together) {
             sum_run<T, I, N, AHEAD>(s, first, count, begin, end, column);
@@ -221,7 +231,7 @@ __global__ void __launch_bounds__(THREADS) runs_of_segments(Segments<T, I> s, Pi
         for (int64_t segment = first; segment < first + count; ++segment) {
             int64_t from = s.offsets[segment], to = s.offsets[segment + 1];
             bool alone = to - from > MEDIUM;
-            if (column == int64_t(lane) * N) pieces.mark(from, to, alone ? segment : -1, lane, width);
+            if (alone && column == int64_t(lane) * N) pieces.mark(from, to, segment, lane, width);
             if (!alone) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
         }
     }
@@ -233,13 +243,16 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
     let_next_start();
     int width = 1 << width_bits, group = 1 << group_bits, parts = group >> width_bits;
     int64_t segment = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> group_bits;
-    if (segment >= s.count) return;
     unsigned members = group == 32 ? ~0u : ((1u << group) - 1) << ((threadIdx.x & 31) & ~(group - 1));
     int lane = threadIdx.x & (group - 1), part = lane >> width_bits;
-    int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
-    bool alone = end - begin > LONG;
-    pieces.mark(begin, end, alone ? segment : -1, lane, group);
-    if (alone) return;  // the whole group leaves together, so no shuffle below waits for it
+    int64_t begin = s.total, end = s.total;
+    if (segment < s.count) begin = s.offsets[segment], end = s.offsets[segment + 1];
+    pieces.clear(begin, end);
+    if (segment >= s.count) return;
+    if (end - begin > LONG) {
+        pieces.mark(begin, end, segment, lane, group);
+        return;  // the whole group leaves together, so no shuffle below waits for it
+    }
     for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
         int64_t column = base + int64_t(lane & (width - 1)) * N;
         Sum<N> sum;
@@ -247,7 +260,7 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
         for (int step = width; step < group; step *= 2) {
 #pragma unroll
             for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(members, sum.at[e], step);
-            if (!Position<I>::PLAIN) sum.weight += __shfl_xor_sync(members, sum.weight, step);
+            sum.weight += __shfl_xor_sync(members, sum.weight, step);
         }
         if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
     }
@@ -258,6 +271,19 @@ inline int log2_up(int64_t n, int most) {
     int bits = 0;
     while (bits < most && (int64_t(1) << bits) < n) ++bits;
     return bits;
+}
+
+template <int N, int AHEAD, typename T, typename I>
+void launch_runs(const Segments<T, I>& s, const Pieces& pieces, int width, unsigned grid, cudaStream_t stream) {
+    if constexpr (std::is_same<T, float>::value && std::is_same<I, const int*>::value) {
+        if (!s.weights.data && !s.factor && !s.scale) {
+            Segments<T, Unweighted> plain{s.values,  s.out,      Unweighted{s.index}, s.offsets, s.weights, nullptr,
+                                          nullptr,   s.count,    s.dim,               s.total,   s.once};
+            runs_of_segments<T, Unweighted, N, AHEAD><<<grid, THREADS, 0, stream>>>(plain, pieces, width);
+            return;
+        }
+    }
+    runs_of_segments<T, I, N, AHEAD><<<grid, THREADS, 0, stream>>>(s, pieces, width);
 }
 
 // Narrow results written past the cache were measured to be slower, unless there are few of them.
@@ -275,7 +301,7 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
         // A single lane pair a row gains nothing from runs unless segments are very short.
         if (s.total < (width >= 2 ? 8 : 3) * s.count) {
             unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
-            runs_of_segments<T, I, N, 16 / (N < 4 ? 4 : N)><<<runs, THREADS, 0, stream>>>(s, pieces, width);
+            launch_runs<N, 16 / (N < 4 ? 4 : N)>(s, pieces, width, runs, stream);
         } else {
             short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, pieces, width, width + parts);
         }
@@ -308,10 +334,6 @@ int64_t run_segments(const Arg& values, const Arg& index, const Arg& offsets, co
             return launch_segments(s, scratch, stream);
         };
         if (index.dtype != INT32 || offsets.dtype != INT32) return run(Index(index), Index(offsets));
-        if constexpr (std::is_same<T, float>::value) {
-            if (!weights.data && !factor && !scale)
-                return run(Unweighted{tensor<const int>(index)}, tensor<const int>(offsets));
-        }
         return run(tensor<const int>(index), tensor<const int>(offsets));
     })
     return 0;

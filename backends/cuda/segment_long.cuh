@@ -1,4 +1,5 @@
-// Long segments: pieces of them are summed by a block each. Included by segment.cuh.
+// Long segments: a warp sums one that gives each of its lanes ROWS at the most, else a block each piece.
+// Included by segment.cuh.
 #pragma once
 
 // Sums over the warps of a block, in order: `own` of the first `many` lanes of each, N + 1 values a lane.
@@ -27,7 +28,7 @@ __device__ void sum_piece(const Segments<T, I>& s, int64_t begin, int64_t end, i
         for (int step = width; step < 32; step *= 2) {
 #pragma unroll
             for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
-            if (!Position<I>::PLAIN) sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
+            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
         }
         __syncthreads();
         float* own = warps.at[threadIdx.x / 32];
@@ -71,22 +72,47 @@ __device__ inline void add_pieces(float* partial, int pieces, int64_t columns) {
     }
 }
 
+constexpr int ROWS = 32;
+
+template <typename T, typename I, int N>
+__device__ void sum_by_warp(const Segments<T, I>& s, int64_t segment, int width_bits) {
+    int width = 1 << width_bits, lane = threadIdx.x % 32, part = lane >> width_bits;
+    int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
+    for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
+        int64_t column = base + int64_t(lane & (width - 1)) * N;
+        Sum<N> sum;
+        if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, 32 >> width_bits, column, sum);
+        for (int step = width; step < 32; step *= 2) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
+            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
+        }
+        if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
+    }
+}
+
 // One block a piece; the block that completes a segment hands its sums, [dim] and Σw in device memory,
-// to `take(segment, sums)`.
-template <typename T, typename I, int N, typename Take>
-__device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
-    __shared__ int64_t found[THREADS];
-    __shared__ int count;
+// to `take(segment, sums)`. Segments of up to `few` rows are left to `small(segment)`, called by a warp.
+template <typename T, typename I, int N, typename Take, typename Small>
+__device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take, int few,
+                         Small small) {
+    __shared__ int64_t found[THREADS], lone[THREADS];
+    __shared__ int count, lone_count;
     __shared__ bool last;
     wait_for_previous();
     for (int64_t base = blockIdx.x; base < pieces.slots; base += int64_t(THREADS) * gridDim.x) {
         int64_t own = base + int64_t(threadIdx.x) * gridDim.x;
         bool used = own < pieces.slots && pieces.segment[own] >= 0;
         if (!__syncthreads_or(used)) continue;
-        if (threadIdx.x == 0) count = 0;
+        if (threadIdx.x == 0) count = lone_count = 0;
         __syncthreads();
-        if (used) found[atomicAdd(&count, 1)] = own;
+        if (used) {
+            int64_t segment = pieces.segment[own];
+            if (s.offsets[segment + 1] - s.offsets[segment] > few) found[atomicAdd(&count, 1)] = own;
+            else lone[atomicAdd(&lone_count, 1)] = segment;
+        }
         __syncthreads();
+        for (int task = threadIdx.x / 32; task < lone_count; task += THREADS / 32) small(lone[task]);
         for (int task = 0; task < count; ++task) {
             int64_t slot = found[task], segment = pieces.segment[slot], columns = s.dim + 1;
             int64_t start = s.offsets[segment], stop = s.offsets[segment + 1];
@@ -113,7 +139,7 @@ __device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int widt
 }
 
 template <typename T, typename I, int N>
-__global__ void __launch_bounds__(THREADS, 4) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+__global__ void __launch_bounds__(THREADS, N < 8 ? 4 : 2) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
     sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, const float* sums) {
         for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
             Sum<1> sum;
@@ -121,5 +147,5 @@ __global__ void __launch_bounds__(THREADS, 4) long_segments(Segments<T, I> s, Pi
             sum.weight = __ldcg(sums + s.dim);
             finish<T, I, 1>(s, segment, column, sum);
         }
-    });
+    }, ROWS << (5 - width_bits), [&](int64_t segment) { sum_by_warp<T, I, N>(s, segment, width_bits); });
 }
