@@ -112,6 +112,13 @@ def test_manifest_and_columns(tmp_path: Path) -> None:
         write_lma(FEW, "lma-16k", "few", tmp_path, seed=1)
 
 
+def test_data_of_another_structure_are_refused(tmp_path: Path, monkeypatch) -> None:
+    write_lma(FEW, "lma-16k", "few", tmp_path)
+    monkeypatch.setattr("workloads.lma_files.BANDS", 2 * BANDS)
+    with pytest.raises(ValueError, match=r"structure\.bands is 4, asked for 8"):
+        write_lma(FEW, "lma-16k", "few", tmp_path)
+
+
 def trainer_of(config: Any, reader: Any = None, **how: Any) -> Trainer:
     torch.manual_seed(0)
     return Trainer(

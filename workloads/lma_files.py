@@ -16,7 +16,7 @@ import pyarrow.parquet as parquet
 
 from recis_core.mixing import mix64
 from workloads.files import open_sink, suffix_of
-from workloads.lma_data import BAND, Planted, Users, draw_users
+from workloads.lma_data import BAND, BANDS, STEPS, Planted, Users, draw_users
 from workloads.manifest import check_plan, read_manifest, write_manifest
 from workloads.teacher import auc
 
@@ -52,7 +52,8 @@ def write_users(
     A complete folder of the same plan is left alone; ValueError names what differs otherwise.
     """
     folder, suffix = Path(folder), suffix_of(format)
-    plan = {**plan, "format": format, "seed": seed}
+    structure = {"bands": BANDS, "band": BAND, "steps": STEPS}
+    plan = {**plan, "structure": structure, "format": format, "seed": seed}
     found = read_manifest(folder)
     if found is not None:
         check_plan(folder, found, plan)

@@ -239,7 +239,7 @@ class Mse:
         config = self.config(size)
         # A process takes seconds to begin; a core draws some five million ids a second.
         drawn = ids_of_row(config) * (config.train_rows + config.valid_rows)
-        workers = min(len(os.sched_getaffinity(0)), 1 + int(drawn) // 20_000_000)
+        workers = min(os.cpu_count() or 1, 1 + int(drawn) // 20_000_000)
         return write_mse(config, size, folder, format, seed, progress, workers)
 
     def model(self, size: str) -> MseModel:

@@ -16,7 +16,7 @@ MOST = 8
 
 def copy_all(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
     """Write the bytes of each of `arrays` into the bytes `into` from its start on."""
-    workers = min(MOST, len(os.sched_getaffinity(0)) // 2, into.nbytes // SHARE)
+    workers = min(MOST, (os.cpu_count() or 1) // 2, into.nbytes // SHARE)
     if workers < 2:
         copy(into, starts, arrays)
         return
