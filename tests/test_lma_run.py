@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,10 +155,22 @@ def test_users_do_not_depend_on_how_many() -> None:
     np.testing.assert_array_equal(few.label, many.label[:3])
 
 
-def search(file: Path, monkeypatch: pytest.MonkeyPatch, limit: float) -> Any:
-    words = f"x {file} --size tiny --device cpu --precision float32 --limit {limit} --within 0.5"
-    monkeypatch.setattr("sys.argv", words.split())
-    assert largest_batch.main() == 0
+# Contenders that need 10 and 40 MiB a user.
+HUNGRY = """
+import sys, torch
+from reports import largest_batch
+def hungry(size):
+    return lambda *_: lambda batch: torch.ones(batch.rows * size, dtype=torch.uint8)
+largest_batch.CONTENDERS = {"engine": hungry(10 << 20), "plain": hungry(40 << 20)}
+sys.exit(largest_batch.main())
+"""
+
+
+def search(file: Path, limit: float, *program: str) -> Any:
+    """In a process of its own: one that has trained before keeps memory it has freed."""
+    words = f"{file} --size tiny --device cpu --precision float32 --limit {limit} --within 0.5"
+    done = subprocess.run([sys.executable, *program, *words.split()], stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
     (record,) = read_any(file)
     for name, tried in record.tried.items():
         fit = {one["users"]: one["fits"] for one in tried}
@@ -169,22 +183,16 @@ def search(file: Path, monkeypatch: pytest.MonkeyPatch, limit: float) -> Any:
     return record
 
 
-def test_search_under_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory really limited: contenders that need 1 and 4 MiB a user."""
-
-    def hungry(size: int) -> Any:
-        return lambda *_: lambda batch: torch.ones(batch.rows * size, dtype=torch.uint8)
-
-    own = {"engine": hungry(1 << 20), "plain": hungry(4 << 20)}
-    monkeypatch.setattr(largest_batch, "CONTENDERS", own)
-    record = search(tmp_path / "found.jsonl", monkeypatch, 0.08)
-    assert 40 < record.largest["engine"] <= 76
-    assert 10 < record.largest["plain"] <= 19
+def test_search_under_a_limit(tmp_path: Path) -> None:
+    """Memory really limited; of the limit, threads' arenas reserve some 64 MB each."""
+    record = search(tmp_path / "found.jsonl", 0.8, "-c", HUNGRY)
+    assert 32 <= record.largest["engine"] <= 76
+    assert 8 <= record.largest["plain"] <= 19
 
 
 @pytest.mark.slow
-def test_search_of_both_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = search(tmp_path / "found.jsonl", monkeypatch, 0.4)
+def test_search_of_both_forms(tmp_path: Path) -> None:
+    record = search(tmp_path / "found.jsonl", 0.4, "-m", "reports.largest_batch")
     assert record.largest["engine"] >= record.largest["plain"] > 0
 
 
