@@ -204,8 +204,8 @@ def main() -> int:
     parser.add_argument("--limit", type=float, help="GB; default: all there is")
     parser.add_argument("--within", type=float, default=0.1, help="share to end the search at")
     parser.add_argument("--contender", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
-    record = compared(parser.parse_args())
-    append(parser.parse_args().file, [record])
+    asked = parser.parse_args()
+    append(asked.file, [compared(asked)])
     return 0
 
 
