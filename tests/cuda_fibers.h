@@ -14,12 +14,16 @@
 #undef __shared__
 #undef __forceinline__
 #undef __launch_bounds__
+#undef __noinline__
+#undef __grid_constant__
 #define __global__
 #define __device__
 #define __host__
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __noinline__
+#define __grid_constant__
 #define cudaFuncSetAttribute(...) ((void)0)
 #define cudaGetLastError() cudaSuccess
 
@@ -139,6 +143,14 @@ inline uint32_t __shfl_up_sync(unsigned, uint32_t value, unsigned step) {
         return lanes[own < step ? own : own - step];
     });
 }
+inline unsigned __ballot_sync(unsigned, int own) {
+    return fibers::exchange(own != 0, [](const uint32_t* lanes, unsigned) {
+        unsigned set = 0;
+        for (int l = 0; l < 32; ++l) set |= lanes[l] << l;
+        return set;
+    });
+}
+inline int __any_sync(unsigned, int own) { return __ballot_sync(~0u, own) != 0; }
 inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
     return fibers::exchange(value, [](const uint32_t* lanes, unsigned) {
         uint32_t sum = 0;
@@ -174,10 +186,16 @@ void launch_after(void (*kernel)(P...), unsigned grid, unsigned block, int, cuda
 }
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) { return uint64_t((unsigned __int128)a * b >> 64); }
+inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
+    return uint32_t((low | uint64_t(high) << 32) >> by % 32);
+}
 inline int __ffs(int x) { return __builtin_ffs(x); }
 template <typename T> T min(T a, T b) { return a < b ? a : b; }
 template <typename T> T max(T a, T b) { return a > b ? a : b; }
 template <typename T> T __ldg(const T* p) { return *p; }
+template <typename T> T __ldcs(const T* p) { return *p; }
 template <typename T> T __ldcg(const T* p) { return *p; }
 template <typename T> void __stcg(T* p, T value) { *p = value; }
 template <typename T> void __stcs(T* p, T value) { *p = value; }

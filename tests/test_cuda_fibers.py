@@ -14,10 +14,14 @@ import torch
 from backends.cuda import build, call
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
+from recis_core.ops.columns_unpack import SOURCES
 
 HERE = Path(__file__).parent
 LAUNCH = re.compile(r"(\w+(?:<[^<>;]*>)?)<<<(.*?)>>>\((.*?)\);", re.DOTALL)
 SHARED = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
+
+# What columns_unpack takes: positions of a source and of its target.
+KINDS = [(s, t) for t in (0, 3) for s in range(8)] + [(s, 1) for s in range(11)] + [(1, 2)] * 4
 
 pytestmark = pytest.mark.skipif(
     build.find_compiler() is None, reason=f"nvcc is not found; pip install {build.NEEDED}"
@@ -160,6 +164,76 @@ def test_rows_go_where_they_belong(op):
             else:
                 before["weight"][rows[rows >= 0].long()] = given[rows >= 0]
             assert all(torch.equal(bits(whole(blocks, s)), bits(before[s])) for s in blocks.slots)
+
+
+@pytest.mark.parametrize("op", ["columns_unpack"], indirect=True)
+def test_columns_are_unpacked_wherever_they_lie(op):
+    """Pieces in any order, of one element or several tiles, at any byte, with gaps between them."""
+    rng = np.random.default_rng(11)
+    for pieces, longest in ((1, 9000), (30, 4000), (1040, 3)):
+        rows, buffer, start, ends = [], [], 0, np.zeros(4, np.int64)
+        for _ in range(pieces):
+            source, target = KINDS[rng.integers(len(KINDS))]
+            count = int(rng.integers(0, longest))
+            raw = rng.integers(0, 100, count).astype(SOURCES[source])
+            to = ends[target] + (rng.choice([0, 1, 7]) if pieces < 100 else 0)
+            rows.append((start, count, source, target, to, int(rng.integers(0, 9))))
+            ends[target] = to + count
+            buffer.append(np.pad(raw.view(np.uint8), (0, -raw.nbytes % 16)))
+            start += len(buffer[-1])
+        sizes = [int(end) + 3 for end in ends]
+        table = np.array(rows, np.int64)
+        args = np.concatenate(buffer), table if pieces > 100 else rng.permutation(table), *sizes
+        for wide in (torch.int32, torch.int64) if pieces < 100 else (torch.int32,):
+            dtypes = torch.int64, torch.float32, torch.uint8, wide
+            outs = [torch.full((n,), 77, dtype=d) for n, d in zip(sizes, dtypes, strict=True)]
+            op(*(torch.from_numpy(a) for a in args[:2]), *sizes, *outs)
+            for out, want in zip(outs, find_op(op.name).reference(*args), strict=True):
+                assert np.array_equal(out.numpy(), want)
+
+
+@pytest.mark.parametrize("op", ["ids_hash"], indirect=True)
+def test_strings_of_any_length_are_hashed(op):
+    """More text than a block holds at once, in many strings, and in one alone."""
+    rng = np.random.default_rng(12)
+    lengths = np.concatenate([rng.integers(0, 70, 1500), [40000, 3, 24560, 24570], [0] * 20])
+    offsets = np.concatenate([[5], 5 + lengths.cumsum()])
+    data = rng.integers(0, 256, offsets[-1], np.uint8)
+    for kind, index in (("farm", np.int32), ("murmur", np.int64)):
+        out = torch.zeros(len(lengths), dtype=torch.int64)
+        op(torch.from_numpy(data), torch.from_numpy(offsets.astype(index)), kind, out)
+        assert np.array_equal(out.numpy(), find_op(op.name).reference(data, offsets, kind))
+    # So many that a thread takes four.
+    n, looked = 1 << 20, 1 << 9
+    offsets = np.concatenate([[0], rng.integers(0, 40, n).cumsum()]).astype(np.int32)
+    data = rng.integers(0, 256, 22 * n, np.uint8)
+    out = torch.zeros(n, dtype=torch.int64)
+    op(torch.from_numpy(data), torch.from_numpy(offsets), "farm", out)
+    for at in (0, n // 2, n - looked):
+        own = find_op(op.name).reference(data, offsets[at : at + looked + 1], "farm")
+        assert np.array_equal(out[at : at + looked].numpy(), own)
+
+
+@pytest.mark.parametrize("op", ["ids_mod", "values_bucketize"], indirect=True)
+def test_elements_find_their_column(op):
+    """Columns of thousands of elements and of none, more than a warp looks at in two turns."""
+    rng = np.random.default_rng(13)
+    lengths = np.concatenate([[0, 5000], rng.integers(0, 4, 1500), [0, 1400, 700, 0]])
+    splits = np.concatenate([[0], lengths.cumsum()])
+    n = int(splits[-1])
+    if op.name == "ids_mod":
+        ids = rng.integers(-(2**63), 2**63 - 1, n)
+        args = ids, splits, rng.choice([1, 2, 3, 10**6 + 3, 2**31 + 11, 2**63 - 1], len(lengths))
+    else:
+        counts = np.resize([1, 33, 0, 32, 100, 31], len(lengths))
+        bounds = [np.sort(rng.standard_normal(c)).astype(np.float32) for c in counts]
+        values = rng.standard_normal(n).astype(np.float32)
+        values[::7] = rng.choice(bounds[1], len(values[::7]))
+        values[3::50] = rng.choice([np.nan, np.inf, -np.inf], len(values[3::50]))
+        args = values, splits, np.concatenate(bounds), np.concatenate([[0], counts.cumsum()])
+    out = torch.zeros(n, dtype=torch.int64)
+    op(*(torch.from_numpy(a) for a in args), out)
+    assert np.array_equal(out.numpy(), find_op(op.name).reference(*args))
 
 
 def whole(blocks: Blocks, slot: str) -> torch.Tensor:

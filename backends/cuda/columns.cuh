@@ -21,3 +21,15 @@ __device__ inline int64_t walk(const Index& splits, int64_t column, int64_t i) {
     while (splits[column + 1] <= i) ++column;
     return column;
 }
+
+// The same for all lanes of a warp: 33 times fewer candidates a load, and no barrier.
+__device__ inline int64_t column_of_warp(const Index& splits, int64_t columns, int64_t i) {
+    int64_t low = 0, high = columns;
+    while (high - low > 1) {
+        int64_t step = (high - low + 32) / 33, probe = low + step * (threadIdx.x % 32 + 1);
+        unsigned below = __ballot_sync(~0u, probe < high && splits[probe] <= i);
+        low += step * __popc(below);
+        if (high > low + step) high = low + step;
+    }
+    return low;
+}

@@ -34,4 +34,22 @@ struct Columns {
         return first == last ? first : column_of(splits, first, last + 1, i);
     }
 };
+
+// The column of an element, the same for all lanes of a warp: 33 times fewer candidates a load, and
+// no barrier.
+INLINE i64 column_of_warp(const Index& splits, i64 columns, i64 i) {
+    i64 low = 0, high = columns;
+    while (high - low > 1) {
+        i64 step = (high - low + 32) / 33, probe = low + step * (threadIdx.x % 32 + 1);
+        unsigned below = __ballot_sync(~0u, probe < high && splits[probe] <= i);
+        low += step * __popc(below);
+        if (high > low + step) high = low + step;
+    }
+    return low;
+}
+
+INLINE i64 walk(const Index& splits, i64 column, i64 i) {
+    while (splits[column + 1] <= i) ++column;
+    return column;
+}
 """

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.search import columns_of
+from backends.triton.search import columns_of, last_at_most
 
 BLOCK = 1024 * WIDEN
 
@@ -15,11 +15,19 @@ BLOCK = 1024 * WIDEN
 @triton.jit(do_not_specialize=["columns", "n"])
 def _mod(ids, splits, columns, moduli, out, n, BLOCK: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * BLOCK
+    end = tl.minimum(begin + BLOCK, n)
     i = begin + tl.arange(0, BLOCK)
-    column = columns_of(splits, columns, begin, tl.minimum(begin + BLOCK, n), i)
-    modulus = tl.load(moduli + column).to(tl.uint64)
     x = tl.load(ids + i, mask=i < n, other=0).to(tl.uint64)
-    tl.store(out + i, (x % modulus).to(tl.int64), mask=i < n)
+    first = last_at_most(splits, columns, begin)
+    if tl.load(splits + first + 1) >= end:
+        # One modulus: the high word of x times its reciprocal is the quotient or one less.
+        modulus = tl.load(moduli + first).to(tl.uint64)
+        reciprocal = (modulus * 0 - 1) // modulus
+        rest = x - tl.umulhi(x, x * 0 + reciprocal) * modulus
+        rest = tl.where(rest >= modulus, rest - modulus, rest)
+    else:
+        rest = x % tl.load(moduli + columns_of(splits, columns, begin, end, i)).to(tl.uint64)
+    tl.store(out + i, rest.to(tl.int64), mask=i < n)
 
 
 def ids_mod(ids: Tensor, splits: Tensor, moduli: Tensor, out: Tensor) -> None:
