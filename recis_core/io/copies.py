@@ -1,29 +1,54 @@
-"""Many arrays copied into one buffer, by several threads where that is worth while."""
+"""One buffer filled from files and from arrays, by several threads where that is worth while."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 
-# One thread copies some 3 GB/s out of mapped files; less than this is not worth waking others.
+from recis_core.io.reads import Call, Reads, calls
+
+# Less than this is not worth waking another thread.
 SHARE = 8 << 20
 MOST = 8
+T = TypeVar("T", np.ndarray, Call)
 
 
-def copy_all(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
-    """Write the bytes of each of `arrays` into the bytes `into` from its start on."""
-    workers = min(MOST, (os.cpu_count() or 1) // 2, into.nbytes // SHARE)
-    if workers < 2:
-        copy(into, starts, arrays)
+def fill(
+    into: np.ndarray,
+    reads: Sequence[Reads],
+    starts: Sequence[int],
+    arrays: Sequence[np.ndarray],
+) -> None:
+    """Read `reads` into the bytes `into`, and write the bytes of each of `arrays` from its start
+    on. All that was begun has ended when this returns or raises."""
+    workers = max(1, min(MOST, (os.cpu_count() or 1) // 2, into.nbytes // SHARE))
+    share = into.nbytes // workers + 1
+    jobs: list[Callable[[], None]] = []
+    for own in shared_out(share, [call for one in reads for call in calls(one, share)]):
+        jobs.append(partial(read, into, own))
+    at = 0
+    for some in shared_out(share, arrays):
+        jobs.append(partial(copy, into, starts[at : at + len(some)], some))
+        at += len(some)
+    if len(jobs) < 2:
+        for job in jobs:
+            job()
         return
-    shares = shared_out(into.nbytes // workers + 1, arrays)
-    jobs = [pool().submit(copy, into, starts[a:b], arrays[a:b]) for a, b in shares]
-    for job in jobs:
-        job.result()
+    running = [pool().submit(job) for job in jobs]
+    wait(running)
+    for one in running:
+        one.result()
+
+
+def read(into: np.ndarray, own: Sequence[Call]) -> None:
+    memory = memoryview(into)
+    for call in own:
+        call.go(memory)
 
 
 def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
@@ -32,13 +57,13 @@ def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) 
         into[start : start + array.nbytes].view(array.dtype)[:] = array
 
 
-def shared_out(size: int, arrays: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """(first, end) of stretches of `arrays` of about `size` bytes each."""
+def shared_out(size: int, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Stretches of `items` of about `size` bytes each."""
     first = held = 0
-    for at, array in enumerate(arrays, 1):
-        held += array.nbytes
-        if held >= size or at == len(arrays):
-            yield first, at
+    for at, item in enumerate(items, 1):
+        held += item.nbytes
+        if held >= size or at == len(items):
+            yield items[first:at]
             first, held = at, 0
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from recis_core.io.arrow import ArrowSource
 from recis_core.io.error import ColumnError, first_line
+from recis_core.io.extents import Extents, Plan, plan_of
 from recis_core.io.files import files_find, source_open
 from recis_core.io.kind import check_declared, check_type, leaf_type
 from recis_core.io.order import Piece
@@ -31,12 +33,14 @@ class Dataset:
         if not columns:
             raise ColumnError("no column asked for")
         self.files = files_find(paths)
+        self.columns = tuple(columns)
         self.names = tuple(c.name for c in columns)
         if len(set(self.names)) < len(self.names):
             twice = next(n for n in self.names if self.names.count(n) > 1)
             raise ColumnError(f"column {twice!r} is asked for twice")
         for column in columns:
             check_declared(column)
+        self._plan: tuple[pa.Schema, Plan] | None = None
         self._open: OrderedDict[int, Source] = OrderedDict()
         pieces: list[Piece] = []
         first: Source | None = None
@@ -74,6 +78,15 @@ class Dataset:
                 f"the file's index says {piece.rows}"
             )
         return table
+
+    def extents(self, piece: Piece) -> Extents | None:
+        """Where the columns of a piece lie in its file; None unless some lie there as they are."""
+        source = self._source(piece.file)
+        if not isinstance(source, ArrowSource):
+            return None
+        if self._plan is None or not self._plan[0].equals(source.schema):
+            self._plan = (source.schema, plan_of(source.schema, self.columns))
+        return source.extents(piece.index, self._plan[1])
 
     def _source(self, number: int) -> Source:
         if number not in self._open:

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from recis_core.io.column import Raw, column_raw, piece_raw
+from recis_core.io.direct import able_in_all, direct
 from recis_core.io.error import ColumnError
+from recis_core.io.extents import Extents
 from recis_core.io.missing import RowError
 from recis_core.io.stage import Staged, stage
 from recis_core.schema import Column
@@ -20,7 +22,8 @@ from recis_core.schema import Column
 class Run:
     """Rows of `file`; `numbers` says which, by position in the file.
 
-    `raws`: columns of a whole piece as views, of which this run is the rows from `first`.
+    `raws`: columns of a whole piece as views, and `extents` where a piece lies in its file; of
+    both this run is the rows from `first`.
     """
 
     file: Path
@@ -28,6 +31,7 @@ class Run:
     numbers: np.ndarray
     raws: Mapping[str, Raw] = field(default_factory=dict)
     first: int = 0
+    extents: Extents | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -41,7 +45,8 @@ class Run:
 class Decoded:
     """A whole piece whose first row is row `first` of `file`; `order` permutes its rows.
 
-    `raws`: those of its columns that are views once and for all.
+    `raws`: those of its columns that are views once and for all; `extents` of those that can be
+    read from the file again.
     """
 
     file: Path
@@ -49,13 +54,19 @@ class Decoded:
     first: int
     order: np.ndarray | None
     raws: Mapping[str, Raw] = field(default_factory=dict)
+    extents: Extents | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a view of some rows keeps all of them in memory."""
+        return self.extents is None
 
     def part(self, start: int, stop: int) -> Run:
         """Rows `start` to `stop` in reading order: a view, or gathered where permuted."""
         if self.order is None:
             numbers = np.arange(self.first + start, self.first + stop)
             table = self.table.slice(start, stop - start)
-            return Run(self.file, table, numbers, self.raws, start)
+            return Run(self.file, table, numbers, self.raws, start, self.extents)
         chosen = self.order[start:stop]
         return Run(self.file, self.table.take(pa.array(chosen)), self.first + chosen)
 
@@ -72,8 +83,17 @@ def whole_raws(table: pa.Table, columns: Sequence[Column]) -> dict[str, Raw]:
 
 def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False) -> Staged:
     """Stage the rows of `runs` one after the other; ColumnError names file, column, row, value."""
-    raws = {c.name: [raw for run in runs for raw in run_raws(run, c)] for c in columns}
-    return stage(columns, raws, sum(map(len, runs)), pin)
+    chosen = able_in_all([run.extents for run in runs])
+    own = [columns[at] for at in chosen.tolist()]
+    cuts = [run.extents.cut(chosen, run.first, run.first + len(run)) for run in runs if run.extents]
+    straight = direct(own, cuts)
+    there = {column.name for column in own}
+    raws = {
+        c.name: [raw for run in runs for raw in run_raws(run, c)]
+        for c in columns
+        if c.name not in there
+    }
+    return stage(columns, raws, sum(map(len, runs)), pin, straight)
 
 
 def run_raws(run: Run, column: Column) -> list[Raw]:

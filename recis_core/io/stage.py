@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recis_core.data import Batch, Placed, Unpacked
 from recis_core.io.column import Raw
-from recis_core.io.copies import copy_all
+from recis_core.io.copies import fill
+from recis_core.io.direct import NOTHING, Direct
 from recis_core.kernels import Kernels
 from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
 from recis_core.schema import Column
@@ -42,13 +43,14 @@ class Staged:
 
 
 class Layout:
-    """Grows the table of pieces and the sizes of the outputs, one array at a time."""
+    """Grows the table of pieces and the sizes of the outputs, one array at a time, after what is
+    read straight from files."""
 
-    def __init__(self) -> None:
+    def __init__(self, straight: Direct) -> None:
         self.arrays: list[np.ndarray] = []
         self.pieces: list[tuple[int, int, int, int, int, int]] = []
-        self.sizes: dict[str, int] = dict.fromkeys(TARGETS, 0)
-        self.nbytes = 0
+        self.sizes = dict(straight.sizes)
+        self.nbytes = straight.nbytes
 
     def take(self, target: str, count: int) -> int:
         """Reserve `count` elements of an output; the first one's position."""
@@ -67,17 +69,26 @@ class Layout:
 
 
 def stage(
-    columns: Sequence[Column], runs: Mapping[str, Sequence[Raw]], rows: int, pin: bool = False
+    columns: Sequence[Column],
+    runs: Mapping[str, Sequence[Raw]],
+    rows: int,
+    pin: bool = False,
+    straight: Direct = NOTHING,
 ) -> Staged:
-    """Copy every run of every column once into a new buffer of `rows` rows, in page-locked memory
-    if `pin`; runs of a column follow each other."""
-    layout = Layout()
-    placed = {column.name: place(layout, column, runs[column.name]) for column in columns}
-    pieces = np.array(layout.pieces, np.int64).reshape(-1, 6)
+    """Bring every run of every column once into a new buffer of `rows` rows, in page-locked memory
+    if `pin`; runs of a column follow each other. Columns are in `runs` or in `straight`."""
+    layout = Layout(straight)
+    found = {one.name: one for one in straight.placed}
+    placed = {
+        c.name: found[c.name] if c.name in found else place(layout, c, runs[c.name])
+        for c in columns
+    }
+    own = np.array(layout.pieces, np.int64).reshape(-1, 6)
+    pieces = np.concatenate([straight.pieces, own])
     # The table of pieces travels with them.
     buffer = torch.empty(layout.nbytes + pieces.nbytes, dtype=torch.uint8, pin_memory=pin)
     into = buffer.numpy()
-    copy_all(into, [piece[0] for piece in layout.pieces], layout.arrays)
+    fill(into, straight.reads, [piece[0] for piece in layout.pieces], layout.arrays)
     into[layout.nbytes :].view(np.int64)[:] = pieces.ravel()
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
     return Staged(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import compress, count, islice, repeat
 from typing import Any, TypeVar
 
 from recis_core.io.dataset import Dataset
@@ -84,7 +84,8 @@ class Stream:
                     if not need:
                         yield runs
                         runs, need = [], self.batch_size
-                if runs and decoded.table.num_rows > self.batch_size and not self.shuffle:
+                long = decoded.table.num_rows > self.batch_size and decoded.held
+                if runs and long and not self.shuffle:
                     # A view of the last rows would keep all of the piece in memory.
                     runs[-1] = runs[-1].copy()
                 del decoded  # the thread begins another piece as soon as it is asked for the next
@@ -111,7 +112,10 @@ class Stream:
         if self.shuffle:
             order = permutation(piece.rows, self.seed, epoch, 1 + number)
             return Decoded(file, table, piece.first, order)
-        return Decoded(file, table, piece.first, None, whole_raws(table, self.columns))
+        extents = self.data.extents(piece)
+        there = [not able for able in extents.able.tolist()] if extents else repeat(True)
+        raws = whole_raws(table, list(compress(self.columns, there)))
+        return Decoded(file, table, piece.first, None, raws, extents)
 
 
 def worked(items: Generator[T, None, None], depth: int, name: str) -> Any:

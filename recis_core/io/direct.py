@@ -1,0 +1,110 @@
+"""A batch's columns that are staged straight from files: where each goes, by arrays over all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recis_core.data import Placed
+from recis_core.io.extents import Cut, Extents
+from recis_core.io.reads import Reads
+from recis_core.ops.columns_unpack import ALIGN, COUNT, SOURCE, SOURCES, START, TARGETS
+from recis_core.schema import Column
+
+IDS, VALUES, BOUNDS = (TARGETS.index(name) for name in ("ids", "values", "bounds"))
+BYTES = np.array([np.dtype(name).itemsize for name in SOURCES])
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Columns laid end to end: `pieces` [P, 6] for columns_unpack, `sizes` of its outputs,
+    `nbytes` of the buffer, and what is to be read into it."""
+
+    placed: tuple[Placed, ...]
+    pieces: np.ndarray
+    sizes: dict[str, int]
+    nbytes: int
+    reads: tuple[Reads, ...]
+
+
+NOTHING = Direct((), np.zeros((0, 6), np.int64), dict.fromkeys(TARGETS, 0), 0, ())
+
+
+def able_in_all(extents: Sequence[Extents | None]) -> np.ndarray:
+    """Numbers of the columns that every run of a batch has where they can be read."""
+    found = [one.able for one in extents if one is not None]
+    if not found or len(found) < len(extents):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.logical_and.reduce(found))
+
+
+def direct(columns: Sequence[Column], cuts: Sequence[Cut]) -> Direct:
+    """Lay out `columns`, those that `cuts` are of, run after run."""
+    if not columns:
+        return NOTHING
+    target = np.array([IDS if column.kind == "ids" else VALUES for column in columns])
+    lists = np.array([at for at, column in enumerate(columns) if column.width is None], np.int64)
+    counts = np.stack([cut.count for cut in cuts])
+    before, total = counts.cumsum(0) - counts, counts.sum(0)
+    begin, sizes = np.zeros_like(total), dict.fromkeys(TARGETS, 0)
+    for kind in (IDS, VALUES):
+        mine = target == kind
+        begin[mine] = total[mine].cumsum() - total[mine]
+        sizes[TARGETS[kind]] = int(total[mine].sum())
+    rows = sum(cut.rows for cut in cuts)
+    starts = np.arange(len(lists)) * (rows + 1)
+    sizes["bounds"] = len(lists) * (rows + 1)
+    tables, row = [], 0
+    for cut, earlier in zip(cuts, before, strict=True):
+        tables.append(table(cut.count, cut.source, target, begin + earlier, 0))
+        tables.append(table(cut.rows + 1, cut.bound_source, BOUNDS, starts + row, earlier[lists]))
+        row += cut.rows
+    pieces, reads, nbytes = staged(np.concatenate(tables), cuts)
+    placed = places(columns, target, begin, total, lists, starts, rows)
+    return Direct(placed, pieces, sizes, nbytes, reads)
+
+
+def table(
+    count: ArrayLike, source: np.ndarray, target: ArrayLike, to: np.ndarray, base: ArrayLike
+) -> np.ndarray:
+    """Rows of a table of pieces whose first bytes are yet to be known."""
+    columns = np.broadcast_arrays(0, count, source, target, to, base)
+    return np.stack(columns, 1).astype(np.int64, copy=False)
+
+
+def staged(pieces: np.ndarray, cuts: Sequence[Cut]) -> tuple[np.ndarray, tuple[Reads, ...], int]:
+    """The pieces with a first byte each, those that are empty left out; what is to be read of each
+    run, and the bytes of all."""
+    nbytes = pieces[:, COUNT] * BYTES[pieces[:, SOURCE]]
+    ends = (-(-nbytes // ALIGN) * ALIGN).cumsum()
+    pieces[1:, START] = ends[:-1]
+    reads, first = [], 0
+    for cut in cuts:
+        at = np.concatenate([cut.values, cut.bounds])
+        own = slice(first, first + len(at))
+        reads.append(Reads(cut.file, at, nbytes[own], pieces[own, START]))
+        first += len(at)
+    return pieces[nbytes > 0], tuple(reads), int(ends[-1])
+
+
+def places(
+    columns: Sequence[Column],
+    target: np.ndarray,
+    begin: np.ndarray,
+    total: np.ndarray,
+    lists: np.ndarray,
+    starts: np.ndarray,
+    rows: int,
+) -> tuple[Placed, ...]:
+    """Where the columns are in the outputs."""
+    bounds: list[tuple[int, ...]] = [()] * len(columns)
+    for at, start in zip(lists.tolist(), starts.tolist(), strict=True):
+        bounds[at] = (start,)
+    numbers = zip(target.tolist(), begin.tolist(), total.tolist(), strict=True)
+    return tuple(
+        Placed(c.name, TARGETS[into], c.width, first, count, (rows,) * len(own), own)
+        for c, (into, first, count), own in zip(columns, numbers, bounds, strict=True)
+    )

@@ -1,0 +1,84 @@
+"""Where an Arrow IPC file keeps what it holds: its record batches, and each one's buffers."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as kinds
+
+from recis_core.io.flatbuffer import Table, number
+
+MAGIC = b"ARROW1"
+CONTINUED = 0xFFFFFFFF
+BLOCK = np.dtype([("at", "<i8"), ("head", "<i4"), ("", "<i4"), ("body", "<i8")])
+NODE = np.dtype([("rows", "<i8"), ("nulls", "<i8")])
+SPAN = np.dtype([("at", "<i8"), ("size", "<i8")])
+
+
+@dataclass(frozen=True)
+class Body:
+    """A record batch: its rows, of every array its nulls, of every buffer its place in the file.
+
+    Arrays and buffers as the format numbers them: columns in order, a column before its children.
+    `raw`: the buffers lie there as this machine would hold them, not compressed.
+    """
+
+    rows: int
+    raw: bool
+    nulls: np.ndarray
+    at: np.ndarray
+
+
+def bodies(data: Any) -> list[Body]:
+    """Every record batch of a file, given as its bytes; ArrowInvalid if it cannot be followed."""
+    try:
+        end = len(data) - len(MAGIC) - 4
+        footer = Table.root(data, end - number(data, "<i", end))
+        schema = footer.table(1)
+        little = schema is not None and not schema.scalar(0, "<h")
+        return [body(data, block, little) for block in footer.records(3, BLOCK).tolist()]
+    except (struct.error, ValueError) as error:
+        raise pa.ArrowInvalid(f"its index of record batches is damaged: {error}") from error
+
+
+def body(data: Any, block: tuple[int, ...], little: bool) -> Body:
+    """The record batch that a block of the footer points to."""
+    at, head, _, _ = block
+    prefix = 8 if number(data, "<I", at) == CONTINUED else 4
+    batch = Table.root(data, at + prefix).table(2)
+    if batch is None:
+        raise ValueError(f"no record batch at byte {at}")
+    raw = little and batch.table(3) is None
+    buffers = batch.records(2, SPAN)
+    nulls = batch.records(1, NODE)["nulls"].copy()
+    return Body(batch.scalar(0, "<q"), raw, nulls, buffers["at"] + (at + head))
+
+
+def parts(kind: pa.DataType) -> tuple[int, int] | None:
+    """How many arrays and buffers a column of this type takes, or None where that varies."""
+    plain = kinds.is_primitive(kind) or kinds.is_decimal(kind) or kinds.is_dictionary(kind)
+    if plain or kinds.is_fixed_size_binary(kind):
+        return 1, 2
+    if kind in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):
+        return 1, 3
+    own = {pa.lib.Type_LIST: 2, pa.lib.Type_LARGE_LIST: 2, pa.lib.Type_FIXED_SIZE_LIST: 1}
+    if kind.id not in own:
+        return None
+    child = parts(kind.value_type)
+    return child and (1 + child[0], own[kind.id] + child[1])
+
+
+def begins(schema: pa.Schema) -> list[tuple[int, int]]:
+    """The first array and the first buffer of every column, and last their totals; empty where a
+    column's type does not tell how many it takes."""
+    found = [(0, 0)]
+    for field in schema:
+        own = parts(field.type)
+        if own is None:
+            return []
+        found.append((found[-1][0] + own[0], found[-1][1] + own[1]))
+    return found

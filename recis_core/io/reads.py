@@ -1,0 +1,73 @@
+"""Many stretches of a file read into one buffer in few calls, none of which holds Python's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recis_core.io.error import ColumnError
+from recis_core.io.extents import Opened
+
+# Bytes between two stretches that cost less than another call.
+GAP = 4096
+# The kernel takes 1,024 places a call; a stretch and what lies before it are two.
+MOST = 500
+# It also reads no more than 2 GiB a call.
+LARGEST = 1 << 30
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Stretches of `file`: byte `at` and `nbytes` of each in the file, `start` in the buffer."""
+
+    file: Opened
+    at: np.ndarray
+    nbytes: np.ndarray
+    start: np.ndarray
+
+
+@dataclass(frozen=True)
+class Call:
+    """Bytes of `file` from `at` on to be scattered: (first, end) in the buffer of each stretch;
+    what lies between two of them is passed over, `gaps` bytes before each."""
+
+    file: Opened
+    at: int
+    nbytes: int
+    stretches: list[tuple[int, int]]
+    gaps: list[int]
+
+    def go(self, into: memoryview) -> None:
+        """Read; ColumnError if the file ends before."""
+        waste = memoryview(bytearray(GAP))
+        views = []
+        for (first, end), gap in zip(self.stretches, self.gaps, strict=True):
+            if gap:
+                views.append(waste[:gap])
+            views.append(into[first:end])
+        if os.preadv(self.file.number, views, self.at) != self.nbytes:
+            raise ColumnError(f"{self.file.path}: cannot be read: it has become shorter")
+
+
+def calls(reads: Reads, share: int) -> Iterator[Call]:
+    """`reads` in the order of the file, about `share` bytes a call."""
+    order = np.argsort(reads.at)
+    order = order[reads.nbytes[order] > 0]
+    at, nbytes, start = reads.at[order], reads.nbytes[order], reads.start[order]
+    if not len(at):
+        return
+    ends = at + nbytes
+    gaps = np.concatenate([[0], at[1:] - ends[:-1]])
+    number = (nbytes.cumsum() - nbytes) // min(share, LARGEST)
+    apart = (gaps < 0) | (gaps > GAP) | (np.diff(number, prepend=0) > 0)
+    apart |= np.arange(len(at)) % MOST == 0
+    gaps[apart] = 0
+    firsts = np.flatnonzero(apart).tolist()
+    stretches = list(zip(start.tolist(), (start + nbytes).tolist(), strict=True))
+    before = gaps.tolist()
+    for first, end in zip(firsts, [*firsts[1:], len(at)], strict=True):
+        begin, last = int(at[first]), int(ends[end - 1])
+        yield Call(reads.file, begin, last - begin, stretches[first:end], before[first:end])
