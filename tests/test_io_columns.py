@@ -299,7 +299,7 @@ def test_what_is_copied_or_wrong_is_not_taken_as_a_piece(array, column):
 
 @pytest.mark.parametrize("cores", [1, 6])
 def test_copies_by_several_threads_are_the_same(monkeypatch, cores):
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("recis_core.io.copies.cores", lambda: cores)
     monkeypatch.setattr("recis_core.io.copies.SHARE", 256)
     arrays = [np.arange(n, dtype=dtype) for n in (0, 5, 300, 40) for dtype in ("int64", "uint8")]
     starts = np.cumsum([0, *(-(-a.nbytes // 16) * 16 for a in arrays)]).tolist()

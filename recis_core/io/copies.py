@@ -26,7 +26,7 @@ def fill(
 ) -> None:
     """Read `reads` into the bytes `into`, and write the bytes of each of `arrays` from its start
     on. All that was begun has ended when this returns or raises."""
-    workers = max(1, min(MOST, (os.cpu_count() or 1) // 2, into.nbytes // SHARE))
+    workers = max(1, min(MOST, cores() // 2, into.nbytes // SHARE))
     share = into.nbytes // workers + 1
     jobs: list[Callable[[], None]] = []
     for own in shared_out(share, [call for one in reads for call in calls(one, share)]):
@@ -45,8 +45,14 @@ def fill(
         one.result()
 
 
+def cores() -> int:
+    """Cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def read(into: np.ndarray, own: Sequence[Call]) -> None:
-    memory = memoryview(into)
+    memory = into.data
     for call in own:
         call.go(memory)
 

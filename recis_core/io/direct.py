@@ -30,7 +30,7 @@ class Direct:
     reads: tuple[Reads, ...]
 
 
-NOTHING = Direct((), np.zeros((0, 6), np.int64), dict.fromkeys(TARGETS, 0), 0, ())
+NOTHING = Direct((), np.zeros((0, 6), np.int64), {name: 0 for name in TARGETS}, 0, ())
 
 
 def able_in_all(extents: Sequence[Extents | None]) -> np.ndarray:
@@ -49,7 +49,8 @@ def direct(columns: Sequence[Column], cuts: Sequence[Cut]) -> Direct:
     lists = np.array([at for at, column in enumerate(columns) if column.width is None], np.int64)
     counts = np.stack([cut.count for cut in cuts])
     before, total = counts.cumsum(0) - counts, counts.sum(0)
-    begin, sizes = np.zeros_like(total), dict.fromkeys(TARGETS, 0)
+    begin = np.zeros_like(total)
+    sizes: dict[str, int] = dict.fromkeys(TARGETS, 0)
     for kind in (IDS, VALUES):
         mine = target == kind
         begin[mine] = total[mine].cumsum() - total[mine]

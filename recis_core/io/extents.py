@@ -114,7 +114,19 @@ def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
     rows = [place(schema, found, column) if found else None for column in columns]
     table = np.array([row or (0,) * 9 for row in rows], np.int64).reshape(-1, 9).T
     able = np.array([row is not None for row in rows], bool)
-    return Plan(able, table[:2].T, *table[2:], found[-1] if found else (0, 0))
+    values, bounds, item, step, width, source, bound_source = table[2:]
+    return Plan(
+        able,
+        table[:2].T,
+        values,
+        bounds,
+        item,
+        step,
+        width,
+        source,
+        bound_source,
+        found[-1] if found else (0, 0),
+    )
 
 
 def place(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from recis_core.io.flatbuffer import Table, number
+from recis_core.io.kind import is_list
 
 MAGIC = b"ARROW1"
 CONTINUED = 0xFFFFFFFF
@@ -65,11 +66,11 @@ def parts(kind: pa.DataType) -> tuple[int, int] | None:
         return 1, 2
     if kind in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):
         return 1, 3
-    own = {pa.lib.Type_LIST: 2, pa.lib.Type_LARGE_LIST: 2, pa.lib.Type_FIXED_SIZE_LIST: 1}
-    if kind.id not in own:
+    if not is_list(kind):
         return None
     child = parts(kind.value_type)
-    return child and (1 + child[0], own[kind.id] + child[1])
+    own = 1 if kinds.is_fixed_size_list(kind) else 2
+    return child and (1 + child[0], own + child[1])
 
 
 def begins(schema: pa.Schema) -> list[tuple[int, int]]:
