@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, partial
-from typing import TypeVar
 
 import numpy as np
 
-from recis_core.io.reads import Call, Reads, calls
+from recis_core.io.reads import Reads, calls
 
 # Less than this is not worth waking another thread.
 SHARE = 8 << 20
 MOST = 8
-T = TypeVar("T", np.ndarray, Call)
 
 
 def fill(
@@ -29,13 +27,17 @@ def fill(
     workers = max(1, min(MOST, cores() // 2, into.nbytes // SHARE))
     share = into.nbytes // workers + 1
     jobs: list[Callable[[], None]] = []
-    for own in shared_out(share, [call for one in reads for call in calls(one, share)]):
-        jobs.append(partial(read, into, own))
+    starts, arrays = list(starts), list(arrays)
+    for one in reads:
+        found, alone, views = calls(one, share)
+        jobs += [partial(call.go, into.data) for call in found]
+        starts += alone
+        arrays += views
     at = 0
     for some in shared_out(share, arrays):
         jobs.append(partial(copy, into, starts[at : at + len(some)], some))
         at += len(some)
-    if len(jobs) < 2:
+    if workers < 2 or len(jobs) < 2:
         for job in jobs:
             job()
         return
@@ -51,25 +53,19 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def read(into: np.ndarray, own: Sequence[Call]) -> None:
-    memory = into.data
-    for call in own:
-        call.go(memory)
-
-
 def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
     # NumPy lets other threads run while it copies more than a few hundred elements.
     for start, array in zip(starts, arrays, strict=True):
         into[start : start + array.nbytes].view(array.dtype)[:] = array
 
 
-def shared_out(size: int, items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Stretches of `items` of about `size` bytes each."""
+def shared_out(size: int, arrays: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    """Stretches of `arrays` of about `size` bytes each."""
     first = held = 0
-    for at, item in enumerate(items, 1):
-        held += item.nbytes
-        if held >= size or at == len(items):
-            yield items[first:at]
+    for at, array in enumerate(arrays, 1):
+        held += array.nbytes
+        if held >= size or at == len(arrays):
+            yield arrays[first:at]
             first, held = at, 0
 
 

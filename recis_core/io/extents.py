@@ -33,6 +33,10 @@ class Opened:
         weakref.finalize(self, os.close, self.number)
 
     @cached_property
+    def octets(self) -> np.ndarray:
+        return np.frombuffer(self.data, np.uint8)
+
+    @cached_property
     def words(self) -> dict[int, np.ndarray]:
         """The bytes as numbers of 4 and of 8 bytes."""
         return {

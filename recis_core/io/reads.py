@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +30,8 @@ class Reads:
 
 @dataclass(frozen=True)
 class Call:
-    """Bytes of `file` from `at` on to be scattered: (first, end) in the buffer of each stretch;
-    what lies between two of them is passed over, `gaps` bytes before each."""
+    """`nbytes` of `file` from byte `at` on, scattered: (first, end) in the buffer of each stretch,
+    and the bytes of the file before each that nobody wants."""
 
     file: Opened
     at: int
@@ -52,22 +51,31 @@ class Call:
             raise ColumnError(f"{self.file.path}: cannot be read: it has become shorter")
 
 
-def calls(reads: Reads, share: int) -> Iterator[Call]:
-    """`reads` in the order of the file, about `share` bytes a call."""
+def calls(reads: Reads, share: int) -> tuple[list[Call], list[int], list[np.ndarray]]:
+    """`reads` in the order of the file: calls for about `share` bytes each, and what lies alone as
+    views of the mapped file with their places in the buffer, which costs less than a call."""
     order = np.argsort(reads.at)
     order = order[reads.nbytes[order] > 0]
     at, nbytes, start = reads.at[order], reads.nbytes[order], reads.start[order]
-    if not len(at):
-        return
     ends = at + nbytes
-    gaps = np.concatenate([[0], at[1:] - ends[:-1]])
+    gaps = np.zeros_like(at)
+    gaps[1:] = at[1:] - ends[:-1]
     number = (nbytes.cumsum() - nbytes) // min(share, LARGEST)
-    apart = (gaps < 0) | (gaps > GAP) | (np.diff(number, prepend=0) > 0)
+    apart = (gaps < 0) | (gaps > GAP) | (np.diff(number, prepend=-1) > 0)
     apart |= np.arange(len(at)) % MOST == 0
     gaps[apart] = 0
-    firsts = np.flatnonzero(apart).tolist()
+    first = np.flatnonzero(apart)
+    last = np.append(first[1:], len(at))
+    alone = first[last - first == 1]
+    views = [
+        reads.file.octets[a:b]
+        for a, b in zip(at[alone].tolist(), ends[alone].tolist(), strict=True)
+    ]
+    together = last - first > 1
     stretches = list(zip(start.tolist(), (start + nbytes).tolist(), strict=True))
     before = gaps.tolist()
-    for first, end in zip(firsts, [*firsts[1:], len(at)], strict=True):
-        begin, last = int(at[first]), int(ends[end - 1])
-        yield Call(reads.file, begin, last - begin, stretches[first:end], before[first:end])
+    found = [
+        Call(reads.file, int(at[a]), int(ends[b - 1] - at[a]), stretches[a:b], before[a:b])
+        for a, b in zip(first[together].tolist(), last[together].tolist(), strict=True)
+    ]
+    return found, start[alone].tolist(), views

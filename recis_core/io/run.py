@@ -22,8 +22,8 @@ from recis_core.schema import Column
 class Run:
     """Rows of `file`; `numbers` says which, by position in the file.
 
-    `raws`: columns of a whole piece as views, and `extents` where a piece lies in its file; of
-    both this run is the rows from `first`.
+    It is the rows from `first` on of `table`, of `raws`, columns of a whole piece as views, and of
+    `extents`, which say where in the file that piece lies.
     """
 
     file: Path
@@ -38,7 +38,8 @@ class Run:
 
     def copy(self) -> Run:
         """The same rows in memory of their own."""
-        return Run(self.file, self.table.take(pa.array(np.arange(len(self)))), self.numbers)
+        rows = pa.array(np.arange(self.first, self.first + len(self)))
+        return Run(self.file, self.table.take(rows), self.numbers)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ class Decoded:
         """Rows `start` to `stop` in reading order: a view, or gathered where permuted."""
         if self.order is None:
             numbers = np.arange(self.first + start, self.first + stop)
-            table = self.table.slice(start, stop - start)
-            return Run(self.file, table, numbers, self.raws, start, self.extents)
+            return Run(self.file, self.table, numbers, self.raws, start, self.extents)
         chosen = self.order[start:stop]
         return Run(self.file, self.table.take(pa.array(chosen)), self.first + chosen)
 
@@ -101,7 +101,7 @@ def run_raws(run: Run, column: Column) -> list[Raw]:
     if (whole := run.raws.get(column.name)) is not None:
         return [whole.part(run.first, run.first + len(run))]
     raws, at = [], 0
-    for chunk in run.table.column(column.name).chunks:
+    for chunk in run.table.column(column.name).slice(run.first, len(run)).chunks:
         if not len(chunk):
             continue
         try:
