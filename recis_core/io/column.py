@@ -13,6 +13,7 @@ import pyarrow.types as kinds
 
 from recis_core.io.kind import is_list, needs_cast, plain_array
 from recis_core.io.missing import RowError, has_null, null_free
+from recis_core.io.picked import Picked, picked
 from recis_core.schema import Column
 
 
@@ -21,15 +22,23 @@ class Raw:
     """A run of rows of one column as it lies in Arrow's memory.
 
     `bounds`, outer to inner, each [segments + 1] int32 or int64, need not begin at 0; a string is
-    a segment of bytes. A column of fixed width has none. `values`: any dtype of columns_unpack.
+    a segment of bytes. A column of fixed width has none. `values`: any dtype of columns_unpack, or
+    what is yet to be gathered from such an array.
     """
 
     rows: int
     bounds: tuple[np.ndarray, ...]
-    values: np.ndarray
+    values: np.ndarray | Picked
+
+    def pick(self, rows: np.ndarray) -> Raw:
+        """The rows of these numbers, in this order."""
+        assert isinstance(self.values, np.ndarray)
+        width = len(self.values) // max(self.rows, 1)
+        return Raw(len(rows), *picked(self.bounds, self.values, width, rows))
 
     def part(self, start: int, stop: int) -> Raw:
         """Rows `start` to `stop` as views."""
+        assert isinstance(self.values, np.ndarray)
         rows = stop - start
         if not self.bounds:
             width = len(self.values) // max(self.rows, 1)

@@ -9,25 +9,27 @@ from functools import cache, partial
 
 import numpy as np
 
+from recis_core.io.picked import Picked
 from recis_core.io.reads import Reads, calls
 
 # Less than this is not worth waking another thread.
 SHARE = 8 << 20
 MOST = 8
+Source = np.ndarray | Picked
 
 
 def fill(
     into: np.ndarray,
     reads: Sequence[Reads],
     starts: Sequence[int],
-    arrays: Sequence[np.ndarray],
+    arrays: Sequence[Source],
 ) -> None:
     """Read `reads` into the bytes `into`, and write the bytes of each of `arrays` from its start
     on. All that was begun has ended when this returns or raises."""
     workers = max(1, min(MOST, cores() // 2, into.nbytes // SHARE))
     share = into.nbytes // workers + 1
     jobs: list[Callable[[], None]] = []
-    starts, arrays = list(starts), list(arrays)
+    starts, arrays = list(starts), list[Source](arrays)
     for one in reads:
         found, alone, views = calls(one, share)
         jobs += [partial(call.go, into.data) for call in found]
@@ -53,13 +55,17 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[Source]) -> None:
     # NumPy lets other threads run while it copies more than a few hundred elements.
     for start, array in zip(starts, arrays, strict=True):
-        into[start : start + array.nbytes].view(array.dtype)[:] = array
+        out = into[start : start + array.nbytes].view(array.dtype)
+        if isinstance(array, Picked):
+            array.write(out)
+        else:
+            out[:] = array
 
 
-def shared_out(size: int, arrays: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+def shared_out(size: int, arrays: Sequence[Source]) -> Iterator[Sequence[Source]]:
     """Stretches of `arrays` of about `size` bytes each."""
     first = held = 0
     for at, array in enumerate(arrays, 1):

@@ -22,8 +22,8 @@ from recis_core.schema import Column
 class Run:
     """Rows of `file`; `numbers` says which, by position in the file.
 
-    It is the rows from `first` on of `table`, of `raws`, columns of a whole piece as views, and of
-    `extents`, which say where in the file that piece lies.
+    It is the rows from `first` on, or those of the numbers `order`, of `table`, of `raws`, columns
+    of a whole piece as views, and of `extents`, which say where in the file that piece lies.
     """
 
     file: Path
@@ -32,14 +32,32 @@ class Run:
     raws: Mapping[str, Raw] = field(default_factory=dict)
     first: int = 0
     extents: Extents | None = None
+    order: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def copy(self) -> Run:
         """The same rows in memory of their own."""
-        rows = pa.array(np.arange(self.first, self.first + len(self)))
-        return Run(self.file, self.table.take(rows), self.numbers)
+        first, order = self.first, self.order
+        rows = np.arange(first, first + len(self)) if order is None else order
+        return Run(self.file, self.table.take(pa.array(rows)), self.numbers)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow has it."""
+        whole = self.table.column(name)
+        if self.order is None:
+            return whole.slice(self.first, len(self))
+        return whole.take(pa.array(self.order))
+
+    def raw(self, name: str) -> Raw | None:
+        """A column of `raws`."""
+        whole = self.raws.get(name)
+        if whole is None:
+            return None
+        if self.order is not None:
+            return whole.pick(self.order)
+        return whole.part(self.first, self.first + len(self))
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Decoded:
     """A whole piece whose first row is row `first` of `file`; `order` permutes its rows.
 
     `raws`: those of its columns that are views once and for all; `extents` of those that can be
-    read from the file again.
+    read from the file again. `mapped`: it holds no memory.
     """
 
     file: Path
@@ -56,19 +74,15 @@ class Decoded:
     order: np.ndarray | None
     raws: Mapping[str, Raw] = field(default_factory=dict)
     extents: Extents | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether a view of some rows keeps all of them in memory."""
-        return self.extents is None
+    mapped: bool = False
 
     def part(self, start: int, stop: int) -> Run:
-        """Rows `start` to `stop` in reading order: a view, or gathered where permuted."""
+        """Rows `start` to `stop` in reading order, as views or yet to be gathered."""
         if self.order is None:
             numbers = np.arange(self.first + start, self.first + stop)
             return Run(self.file, self.table, numbers, self.raws, start, self.extents)
         chosen = self.order[start:stop]
-        return Run(self.file, self.table.take(pa.array(chosen)), self.first + chosen)
+        return Run(self.file, self.table, self.first + chosen, self.raws, order=chosen)
 
 
 def whole_raws(table: pa.Table, columns: Sequence[Column]) -> dict[str, Raw]:
@@ -98,10 +112,10 @@ def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False
 
 def run_raws(run: Run, column: Column) -> list[Raw]:
     """A column of a run, in as many parts as Arrow keeps it."""
-    if (whole := run.raws.get(column.name)) is not None:
-        return [whole.part(run.first, run.first + len(run))]
+    if (found := run.raw(column.name)) is not None:
+        return [found]
     raws, at = [], 0
-    for chunk in run.table.column(column.name).slice(run.first, len(run)).chunks:
+    for chunk in run.column(column.name).chunks:
         if not len(chunk):
             continue
         try:

@@ -14,6 +14,7 @@ from recis_core.data import Batch, Placed, Unpacked
 from recis_core.io.column import Raw
 from recis_core.io.copies import fill
 from recis_core.io.direct import NOTHING, Direct
+from recis_core.io.picked import Picked
 from recis_core.kernels import Kernels
 from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
 from recis_core.schema import Column
@@ -47,7 +48,7 @@ class Layout:
     read straight from files."""
 
     def __init__(self, straight: Direct) -> None:
-        self.arrays: list[np.ndarray] = []
+        self.arrays: list[np.ndarray | Picked] = []
         self.pieces: list[tuple[int, int, int, int, int, int]] = []
         self.sizes = dict(straight.sizes)
         self.nbytes = straight.nbytes
@@ -58,7 +59,7 @@ class Layout:
         self.sizes[target] += count
         return start
 
-    def put(self, array: np.ndarray, target: str, to: int, base: int = 0) -> None:
+    def put(self, array: np.ndarray | Picked, target: str, to: int, base: int = 0) -> None:
         """Stage `array` for elements `to`... of `target`."""
         if not len(array):
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import compress, count, islice, repeat
+from itertools import count, islice, repeat
 from typing import Any, TypeVar
 
 from recis_core.io.dataset import Dataset
@@ -84,8 +84,8 @@ class Stream:
                     if not need:
                         yield runs
                         runs, need = [], self.batch_size
-                long = decoded.table.num_rows > self.batch_size and decoded.held
-                if runs and long and not self.shuffle:
+                long = decoded.table.num_rows > self.batch_size
+                if runs and long and not decoded.mapped:
                     # A view of the last rows would keep all of the piece in memory.
                     runs[-1] = runs[-1].copy()
                 del decoded  # the thread begins another piece as soon as it is asked for the next
@@ -109,13 +109,12 @@ class Stream:
         """Piece `number` of the data set, in the order in which `epoch` reads it."""
         piece = self.data.pieces[number]
         file, table = self.data.files[piece.file], self.data.read(piece)
-        if self.shuffle:
-            order = permutation(piece.rows, self.seed, epoch, 1 + number)
-            return Decoded(file, table, piece.first, order)
+        order = permutation(piece.rows, self.seed, epoch, 1 + number) if self.shuffle else None
         extents = self.data.extents(piece)
-        there = [not able for able in extents.able.tolist()] if extents else repeat(True)
-        raws = whole_raws(table, list(compress(self.columns, there)))
-        return Decoded(file, table, piece.first, None, raws, extents)
+        straight = extents.able.tolist() if extents and order is None else repeat(False)
+        rest = [c for c, able in zip(self.columns, straight, strict=False) if not able]
+        raws = whole_raws(table, rest)
+        return Decoded(file, table, piece.first, order, raws, extents, extents is not None)
 
 
 def worked(items: Generator[T, None, None], depth: int, name: str) -> Any:
