@@ -57,13 +57,20 @@ def column_raw(array: pa.Array, column: Column) -> Raw:
     whole = array = plain_array(array)
     if has_null(array):
         array = null_free(array, column)
+    if fills_empty(column) and is_list(array.type):
+        bounds, _ = descend(array)
+        if (np.diff(bounds[0]) == 0).any():
+            array = null_free(whole, column)
+    return full_raw(array, column)
+
+
+def full_raw(array: pa.Array, column: Column) -> Raw:
+    """`column_raw` of what has no nulls, nor anything else to be replaced."""
     bounds, leaf = descend(array)
-    if fills_empty(column) and bounds and (np.diff(bounds[0]) == 0).any():
-        bounds, leaf = descend(null_free(whole, column))
     if column.width is not None:
         check_width(bounds, len(array), column.width)
-    if column.width is not None and column.kind != "strings":
-        return Raw(len(array), (), leaf_values(leaf))
+        if column.kind != "strings":
+            return Raw(len(array), (), leaf_values(leaf))
     if not bounds:
         bounds = [np.arange(len(array) + 1, dtype=np.int32)]
     if column.kind != "strings":
@@ -82,7 +89,7 @@ def piece_raw(array: pa.Array, column: Column) -> Raw | None:
     if copied or has_null(array):
         return None
     try:
-        return column_raw(array, column)
+        return full_raw(array, column)
     except RowError:
         return None
 
@@ -131,6 +138,8 @@ def string_bytes(leaf: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def check_width(bounds: list[np.ndarray], rows: int, width: int) -> None:
     """Raise RowError at the first row that has not exactly `width` values."""
+    if not bounds and width == 1:
+        return
     lengths = np.diff(bounds[0]) if bounds else np.ones(rows, np.int64)
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
