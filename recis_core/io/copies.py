@@ -59,10 +59,10 @@ def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[Source]) -> N
     # NumPy lets other threads run while it copies more than a few hundred elements.
     for start, array in zip(starts, arrays, strict=True):
         out = into[start : start + array.nbytes].view(array.dtype)
-        if isinstance(array, Picked):
-            array.write(out)
-        else:
+        if isinstance(array, np.ndarray):
             out[:] = array
+        else:
+            array.write(out)
 
 
 def shared_out(size: int, arrays: Sequence[Source]) -> Iterator[Sequence[Source]]:

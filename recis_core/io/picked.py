@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Picked:
     def dtype(self) -> np.dtype:
         return self.values.dtype
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return len(self) * self.values.itemsize
 

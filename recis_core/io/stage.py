@@ -61,12 +61,12 @@ class Layout:
 
     def put(self, array: np.ndarray | Picked, target: str, to: int, base: int = 0) -> None:
         """Stage `array` for elements `to`... of `target`."""
-        if not len(array):
+        if not (count := len(array)):
             return
         source, at = SOURCE_AT[array.dtype], TARGET_AT[target]
-        self.pieces.append((self.nbytes, len(array), source, at, to, base))
+        self.pieces.append((self.nbytes, count, source, at, to, base))
         self.arrays.append(array)
-        self.nbytes += -(-array.nbytes // ALIGN) * ALIGN
+        self.nbytes += -(-count * array.dtype.itemsize // ALIGN) * ALIGN
 
 
 def stage(
