@@ -191,8 +191,8 @@ def test_stretches_of_a_file(tmp_path, monkeypatch, most, share):
     found, alone, _ = calls(reads, share)
     assert found
     assert alone
-    assert sum(len(c.stretches) for c in found) + len(alone) == (nbytes > 0).sum()
-    assert max(len(c.stretches) for c in found) <= most
+    assert sum(len(c.first) for c in found) + len(alone) == (nbytes > 0).sum()
+    assert max(len(c.first) for c in found) <= most
     monkeypatch.setattr("recis_core.io.copies.SHARE", 2000)
     monkeypatch.setattr("recis_core.io.copies.cores", lambda: 8)
     fill(into, [reads], [], [])

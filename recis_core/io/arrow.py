@@ -18,6 +18,7 @@ class ArrowSource:
     """
 
     unit = "record batch"
+    weight = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +34,9 @@ class ArrowSource:
         # Arrow copies the columns it was told to choose, so it is told only if they are compressed.
         whole = self._bodies[piece].raw
         file = self._file if whole else self._select(tuple(columns))
-        batch = file.get_batch(piece).select(list(columns))
+        batch = file.get_batch(piece)
+        if len(columns) < len(self.schema):
+            batch = batch.select(list(columns))
         batch.validate(full=True)
         return pa.Table.from_batches([batch])
 

@@ -14,6 +14,7 @@ from recis_core.io.reads import Reads, calls
 
 # Less than this is not worth waking another thread.
 SHARE = 8 << 20
+READ = 32 << 20
 MOST = 8
 Source = np.ndarray | Picked
 
@@ -31,8 +32,8 @@ def fill(
     jobs: list[Callable[[], None]] = []
     starts, arrays = list(starts), list[Source](arrays)
     for one in reads:
-        found, alone, views = calls(one, share)
-        jobs += [partial(call.go, into.data) for call in found]
+        found, alone, views = calls(one, max(share, READ))
+        jobs += [partial(call.go, into) for call in found]
         starts += alone
         arrays += views
     at = 0

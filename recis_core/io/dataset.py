@@ -19,7 +19,7 @@ from recis_core.io.order import Piece
 from recis_core.io.source import Source
 from recis_core.schema import Column
 
-OPEN_FILES = 16
+OPEN = 64  # files are kept open whose weights are no more together
 
 
 class Dataset:
@@ -40,7 +40,7 @@ class Dataset:
             raise ColumnError(f"column {twice!r} is asked for twice")
         for column in columns:
             check_declared(column)
-        self._plan: tuple[pa.Schema, Plan] | None = None
+        self._plans: dict[int, tuple[pa.Schema, Plan]] = {}
         self._open: OrderedDict[int, Source] = OrderedDict()
         pieces: list[Piece] = []
         first: Source | None = None
@@ -84,15 +84,17 @@ class Dataset:
         source = self._source(piece.file)
         if not isinstance(source, ArrowSource):
             return None
-        if self._plan is None or not self._plan[0].equals(source.schema):
-            self._plan = (source.schema, plan_of(source.schema, self.columns))
-        return source.extents(piece.index, self._plan[1])
+        if piece.file not in self._plans:
+            known = (plan for schema, plan in self._plans.values() if schema.equals(source.schema))
+            plan = next(known, None) or plan_of(source.schema, self.columns)
+            self._plans[piece.file] = (source.schema, plan)
+        return source.extents(piece.index, self._plans[piece.file][1])
 
     def _source(self, number: int) -> Source:
         if number not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                self._open.popitem(last=False)
             self._open[number] = source_open(self.files[number])
+            while len(self._open) > 1 and sum(s.weight for s in self._open.values()) > OPEN:
+                self._open.popitem(last=False)
         self._open.move_to_end(number)
         return self._open[number]
 

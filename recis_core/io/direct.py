@@ -102,10 +102,18 @@ def places(
 ) -> tuple[Placed, ...]:
     """Where the columns are in the outputs."""
     bounds: list[tuple[int, ...]] = [()] * len(columns)
+    levels: list[tuple[int, ...]] = [()] * len(columns)
     for at, start in zip(lists.tolist(), starts.tolist(), strict=True):
-        bounds[at] = (start,)
-    numbers = zip(target.tolist(), begin.tolist(), total.tolist(), strict=True)
+        bounds[at], levels[at] = (start,), (rows,)
     return tuple(
-        Placed(c.name, TARGETS[into], c.width, first, count, (rows,) * len(own), own)
-        for c, (into, first, count), own in zip(columns, numbers, bounds, strict=True)
+        map(
+            Placed,
+            [column.name for column in columns],
+            [TARGETS[into] for into in target.tolist()],
+            [column.width for column in columns],
+            begin.tolist(),
+            total.tolist(),
+            levels,
+            bounds,
+        )
     )

@@ -163,9 +163,12 @@ FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float
 
 def extents_of(file: Opened, plan: Plan, body: Body) -> Extents | None:
     """Where a record batch has its columns; None where they do not lie there as they are."""
-    if not body.raw or (len(body.nulls), len(body.at)) != plan.totals:
+    if not body.raw:
         return None
-    values, bounds = body.at[plan.values], body.at[plan.bounds]
-    able = plan.able & ~body.nulls[plan.arrays].any(1)
+    nulls, buffers = body.nulls(), body.buffers()
+    if (len(nulls), len(buffers)) != plan.totals:
+        return None
+    values, bounds = buffers[plan.values], buffers[plan.bounds]
+    able = plan.able & ~nulls[plan.arrays].any(1)
     able &= (bounds % np.maximum(plan.step, 1)) == 0  # as numbers of a mapped file
     return Extents(file, plan, able, values, bounds) if able.any() else None

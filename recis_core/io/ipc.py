@@ -22,16 +22,24 @@ SPAN = np.dtype([("at", "<i8"), ("size", "<i8")])
 
 @dataclass(frozen=True)
 class Body:
-    """A record batch: its rows, of every array its nulls, of every buffer its place in the file.
+    """A record batch: its rows, and its description, by which the file's bytes from `at` on are
+    its buffers. `raw`: they lie there as this machine would hold them, not compressed.
 
     Arrays and buffers as the format numbers them: columns in order, a column before its children.
-    `raw`: the buffers lie there as this machine would hold them, not compressed.
     """
 
     rows: int
     raw: bool
-    nulls: np.ndarray
-    at: np.ndarray
+    batch: Table
+    at: int
+
+    def nulls(self) -> np.ndarray:
+        """How many every array has."""
+        return self.batch.records(1, NODE)["nulls"]
+
+    def buffers(self) -> np.ndarray:
+        """The byte of the file at which every buffer begins."""
+        return self.batch.records(2, SPAN)["at"] + self.at
 
 
 def bodies(data: Any) -> list[Body]:
@@ -53,10 +61,7 @@ def body(data: Any, block: tuple[int, ...], little: bool) -> Body:
     batch = Table.root(data, at + prefix).table(2)
     if batch is None:
         raise ValueError(f"no record batch at byte {at}")
-    raw = little and batch.table(3) is None
-    buffers = batch.records(2, SPAN)
-    nulls = batch.records(1, NODE)["nulls"].copy()
-    return Body(batch.scalar(0, "<q"), raw, nulls, buffers["at"] + (at + head))
+    return Body(batch.scalar(0, "<q"), little and batch.table(3) is None, batch, at + head)
 
 
 def parts(kind: pa.DataType) -> tuple[int, int] | None:

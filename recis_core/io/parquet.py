@@ -13,6 +13,7 @@ class ParquetSource:
     """A Parquet file; its row groups are decoded by Arrow's thread pool, a column a task."""
 
     unit = "row group"
+    weight = 4
 
     def __init__(self, path: Path) -> None:
         self.path = path

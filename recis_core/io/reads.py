@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -30,25 +33,41 @@ class Reads:
 
 @dataclass(frozen=True)
 class Call:
-    """`nbytes` of `file` from byte `at` on, scattered: (first, end) in the buffer of each stretch,
-    and the bytes of the file before each that nobody wants."""
+    """`nbytes` of `file` from byte `at` on, scattered: `first` byte in the buffer and `size` of
+    every stretch, and the bytes of the file before each that nobody wants."""
 
     file: Opened
     at: int
     nbytes: int
-    stretches: list[tuple[int, int]]
-    gaps: list[int]
+    first: np.ndarray
+    size: np.ndarray
+    gaps: np.ndarray
 
-    def go(self, into: memoryview) -> None:
+    def go(self, into: np.ndarray) -> None:
         """Read; ColumnError if the file ends before."""
-        waste = memoryview(bytearray(GAP))
-        views = []
-        for (first, end), gap in zip(self.stretches, self.gaps, strict=True):
-            if gap:
-                views.append(waste[:gap])
-            views.append(into[first:end])
-        if os.preadv(self.file.number, views, self.at) != self.nbytes:
-            raise ColumnError(f"{self.file.path}: cannot be read: it has become shorter")
+        waste = np.empty(GAP, np.uint8)
+        # An address and a size of each place, as the kernel takes them.
+        places = np.empty((len(self.first), 2, 2), np.int64)
+        places[:, 0, 0], places[:, 0, 1] = waste.ctypes.data, self.gaps
+        places[:, 1, 0], places[:, 1, 1] = self.first + into.ctypes.data, self.size
+        places = places.reshape(-1, 2)
+        places = np.ascontiguousarray(places[places[:, 1] > 0])
+        path = self.file.path
+        done = preadv()(self.file.number, places.ctypes.data, len(places), self.at)
+        if done < 0:
+            why = os.strerror(ctypes.get_errno())
+            raise ColumnError(f"{path}: bytes {self.at} to {self.at + self.nbytes}: {why}")
+        if done != self.nbytes:
+            raise ColumnError(f"{path}: cannot be read: it has become shorter")
+
+
+@cache
+def preadv() -> Any:
+    """The C library's own, which takes addresses: a thousand Python objects a batch less."""
+    function = ctypes.CDLL(None, use_errno=True).preadv
+    function.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+    function.restype = ctypes.c_ssize_t
+    return function
 
 
 def calls(reads: Reads, share: int) -> tuple[list[Call], list[int], list[np.ndarray]]:
@@ -67,15 +86,11 @@ def calls(reads: Reads, share: int) -> tuple[list[Call], list[int], list[np.ndar
     first = np.flatnonzero(apart)
     last = np.append(first[1:], len(at))
     alone = first[last - first == 1]
-    views = [
-        reads.file.octets[a:b]
-        for a, b in zip(at[alone].tolist(), ends[alone].tolist(), strict=True)
-    ]
+    places = zip(at[alone].tolist(), ends[alone].tolist(), strict=True)
+    views = [reads.file.octets[a:b] for a, b in places]
     together = last - first > 1
-    stretches = list(zip(start.tolist(), (start + nbytes).tolist(), strict=True))
-    before = gaps.tolist()
     found = [
-        Call(reads.file, int(at[a]), int(ends[b - 1] - at[a]), stretches[a:b], before[a:b])
+        Call(reads.file, int(at[a]), int(ends[b - 1] - at[a]), start[a:b], nbytes[a:b], gaps[a:b])
         for a, b in zip(first[together].tolist(), last[together].tolist(), strict=True)
     ]
     return found, start[alone].tolist(), views

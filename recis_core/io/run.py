@@ -101,12 +101,9 @@ def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False
     own = [columns[at] for at in chosen.tolist()]
     cuts = [run.extents.cut(chosen, run.first, run.first + len(run)) for run in runs if run.extents]
     straight = direct(own, cuts)
-    there = {column.name for column in own}
-    raws = {
-        c.name: [raw for run in runs for raw in run_raws(run, c)]
-        for c in columns
-        if c.name not in there
-    }
+    rest = np.delete(np.arange(len(columns)), chosen).tolist()
+    others = [columns[at] for at in rest]
+    raws = {c.name: [raw for run in runs for raw in run_raws(run, c)] for c in others}
     return stage(columns, raws, sum(map(len, runs)), pin, straight)
 
 

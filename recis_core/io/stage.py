@@ -80,10 +80,9 @@ def stage(
     if `pin`; runs of a column follow each other. Columns are in `runs` or in `straight`."""
     layout = Layout(straight)
     found = {one.name: one for one in straight.placed}
-    placed = {
-        c.name: found[c.name] if c.name in found else place(layout, c, runs[c.name])
-        for c in columns
-    }
+    if len(found) < len(columns):
+        found |= {c.name: place(layout, c, runs[c.name]) for c in columns if c.name in runs}
+        found = {c.name: found[c.name] for c in columns}
     own = np.array(layout.pieces, np.int64).reshape(-1, 6)
     pieces = np.concatenate([straight.pieces, own])
     # The table of pieces travels with them.
@@ -92,9 +91,7 @@ def stage(
     fill(into, straight.reads, [piece[0] for piece in layout.pieces], layout.arrays)
     into[layout.nbytes :].view(np.int64)[:] = pieces.ravel()
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
-    return Staged(
-        buffer, table_of(buffer, len(pieces)), (ids, values, octets, bounds), placed, rows
-    )
+    return Staged(buffer, table_of(buffer, len(pieces)), (ids, values, octets, bounds), found, rows)
 
 
 def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:

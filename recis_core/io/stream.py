@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count, islice, repeat
+from itertools import count, islice
 from typing import Any, TypeVar
+
+import numpy as np
 
 from recis_core.io.dataset import Dataset
 from recis_core.io.order import Span, epoch_spans, permutation, share
@@ -111,8 +113,9 @@ class Stream:
         file, table = self.data.files[piece.file], self.data.read(piece)
         order = permutation(piece.rows, self.seed, epoch, 1 + number) if self.shuffle else None
         extents = self.data.extents(piece)
-        straight = extents.able.tolist() if extents and order is None else repeat(False)
-        rest = [c for c, able in zip(self.columns, straight, strict=False) if not able]
+        rest = list(self.columns)
+        if extents and order is None:
+            rest = [self.columns[at] for at in np.flatnonzero(~extents.able).tolist()]
         raws = whole_raws(table, rest)
         return Decoded(file, table, piece.first, order, raws, extents, extents is not None)
 
