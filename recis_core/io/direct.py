@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recis_core.data import Placed
-from recis_core.io.extents import Cut, Extents
+from recis_core.io.extents import Chosen, Cut, Extents
 from recis_core.io.reads import Reads
 from recis_core.ops.columns_unpack import ALIGN, COUNT, SOURCE, SOURCES, START, TARGETS
-from recis_core.schema import Column
 
 IDS, VALUES, BOUNDS = (TARGETS.index(name) for name in ("ids", "values", "bounds"))
 BYTES = np.array([np.dtype(name).itemsize for name in SOURCES])
@@ -33,20 +32,18 @@ class Direct:
 NOTHING = Direct((), np.zeros((0, 6), np.int64), {name: 0 for name in TARGETS}, 0, ())
 
 
-def able_in_all(extents: Sequence[Extents | None]) -> np.ndarray:
-    """Numbers of the columns that every run of a batch has where they can be read."""
+def chosen(extents: Sequence[Extents | None]) -> Chosen | None:
+    """The columns that every run of a batch has where they can be read; None if there are none."""
     found = [one.able for one in extents if one is not None]
-    if not found or len(found) < len(extents):
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.logical_and.reduce(found))
+    if not extents or len(found) < len(extents) or extents[0] is None:
+        return None
+    able = np.logical_and.reduce(found)
+    return extents[0].plan.choose(able) if able.any() else None
 
 
-def direct(columns: Sequence[Column], cuts: Sequence[Cut]) -> Direct:
-    """Lay out `columns`, those that `cuts` are of, run after run."""
-    if not columns:
-        return NOTHING
-    target = np.array([IDS if column.kind == "ids" else VALUES for column in columns])
-    lists = np.array([at for at, column in enumerate(columns) if column.width is None], np.int64)
+def direct(own: Chosen, cuts: Sequence[Cut]) -> Direct:
+    """Lay out the columns `own`, which `cuts` are of, run after run."""
+    target, lists = np.where(own.is_ids, IDS, VALUES), own.lists
     counts = np.stack([cut.count for cut in cuts])
     before, total = counts.cumsum(0) - counts, counts.sum(0)
     begin = np.zeros_like(total)
@@ -64,7 +61,7 @@ def direct(columns: Sequence[Column], cuts: Sequence[Cut]) -> Direct:
         tables.append(table(cut.rows + 1, cut.bound_source, BOUNDS, starts + row, earlier[lists]))
         row += cut.rows
     pieces, reads, nbytes = staged(np.concatenate(tables), cuts)
-    placed = places(columns, target, begin, total, lists, starts, rows)
+    placed = places(own, begin, total, starts, rows)
     return Direct(placed, pieces, sizes, nbytes, reads)
 
 
@@ -92,28 +89,12 @@ def staged(pieces: np.ndarray, cuts: Sequence[Cut]) -> tuple[np.ndarray, tuple[R
 
 
 def places(
-    columns: Sequence[Column],
-    target: np.ndarray,
-    begin: np.ndarray,
-    total: np.ndarray,
-    lists: np.ndarray,
-    starts: np.ndarray,
-    rows: int,
+    own: Chosen, begin: np.ndarray, total: np.ndarray, starts: np.ndarray, rows: int
 ) -> tuple[Placed, ...]:
-    """Where the columns are in the outputs."""
-    bounds: list[tuple[int, ...]] = [()] * len(columns)
-    levels: list[tuple[int, ...]] = [()] * len(columns)
-    for at, start in zip(lists.tolist(), starts.tolist(), strict=True):
+    """Where the columns are in the outputs, whose bounds begin at `starts`."""
+    bounds: list[tuple[int, ...]] = [()] * len(own.names)
+    levels = bounds.copy()
+    for at, start in zip(own.lists.tolist(), starts.tolist(), strict=True):
         bounds[at], levels[at] = (start,), (rows,)
-    return tuple(
-        map(
-            Placed,
-            [column.name for column in columns],
-            [TARGETS[into] for into in target.tolist()],
-            [column.width for column in columns],
-            begin.tolist(),
-            total.tolist(),
-            levels,
-            bounds,
-        )
-    )
+    fields = own.names, own.targets, own.widths, begin.tolist(), total.tolist(), levels, bounds
+    return tuple(map(Placed._make, zip(*fields, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,34 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Some of the columns asked for: their `numbers`, what `Placed` says of them in every batch,
+    and which of them are lists; and the `others`."""
+
+    numbers: np.ndarray
+    names: list[str]
+    targets: list[str]
+    widths: list[int | None]
+    is_ids: np.ndarray
+    lists: np.ndarray
+    others: list[Column]
+
+    @staticmethod
+    def of(columns: Sequence[Column], able: np.ndarray) -> Chosen:
+        numbers = np.flatnonzero(able)
+        own = [columns[at] for at in numbers.tolist()]
+        return Chosen(
+            numbers,
+            [column.name for column in own],
+            [column.kind for column in own],
+            [column.width for column in own],
+            np.array([column.kind == "ids" for column in own], bool),
+            np.flatnonzero([column.width is None for column in own]),
+            [columns[at] for at in np.flatnonzero(~able).tolist()],
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """Of files of one schema, arrays over the columns asked for; what is not `able` holds zeros.
 
@@ -63,6 +91,15 @@ class Plan:
     source: np.ndarray
     bound_source: np.ndarray
     totals: tuple[int, int]  # arrays and buffers of a record batch
+    columns: tuple[Column, ...]
+    known: dict[bytes, Chosen] = field(default_factory=dict)
+
+    def choose(self, able: np.ndarray) -> Chosen:
+        """The columns of this mask, looked at once."""
+        key = able.tobytes()
+        if key not in self.known:
+            self.known[key] = Chosen.of(self.columns, able)
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -130,6 +167,7 @@ def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
         source,
         bound_source,
         found[-1] if found else (0, 0),
+        tuple(columns),
     )
 
 

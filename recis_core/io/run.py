@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from recis_core.io.column import Raw, column_raw, piece_raw
-from recis_core.io.direct import able_in_all, direct
+from recis_core.io.direct import NOTHING, chosen, direct
 from recis_core.io.error import ColumnError
-from recis_core.io.extents import Extents
+from recis_core.io.extents import Chosen, Cut, Extents
 from recis_core.io.missing import RowError
 from recis_core.io.stage import Staged, stage
 from recis_core.schema import Column
@@ -97,14 +97,17 @@ def whole_raws(table: pa.Table, columns: Sequence[Column]) -> dict[str, Raw]:
 
 def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False) -> Staged:
     """Stage the rows of `runs` one after the other; ColumnError names file, column, row, value."""
-    chosen = able_in_all([run.extents for run in runs])
-    own = [columns[at] for at in chosen.tolist()]
-    cuts = [run.extents.cut(chosen, run.first, run.first + len(run)) for run in runs if run.extents]
-    straight = direct(own, cuts)
-    rest = np.delete(np.arange(len(columns)), chosen).tolist()
-    others = [columns[at] for at in rest]
+    own = chosen([run.extents for run in runs])
+    straight, others = NOTHING, columns
+    if own is not None:
+        straight, others = direct(own, [run_cut(run, own) for run in runs]), own.others
     raws = {c.name: [raw for run in runs for raw in run_raws(run, c)] for c in others}
     return stage(columns, raws, sum(map(len, runs)), pin, straight)
+
+
+def run_cut(run: Run, own: Chosen) -> Cut:
+    assert run.extents is not None
+    return run.extents.cut(own.numbers, run.first, run.first + len(run))
 
 
 def run_raws(run: Run, column: Column) -> list[Raw]:
