@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice, pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,7 +42,8 @@ def rate(asked: argparse.Namespace, data: Path, cores: int) -> dict[str, Any]:
     model = kind.model(asked.size)
     reader = reader_of(data, model, batch, backends.load("torch", device=asked.device))
     moments, rows, nbytes = [], 0, 0
-    with closing(reader.stream.staged(Position())) as source:
+    stream = replace(reader.stream, shuffle=asked.shuffle)
+    with closing(stream.staged(Position())) as source:
         for _ in islice(source, WARM):
             pass
         busy = time.process_time()
@@ -73,6 +75,7 @@ def main() -> int:
     parser.add_argument("--size", default="bench")
     parser.add_argument("--device", default="cuda", help="cpu: buffers are not page-locked")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--shuffle", action="store_true", help="rows of a piece in another order")
     parser.add_argument("--batches", type=int, default=24)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -85,9 +88,10 @@ def main() -> int:
             process.join()
             if process.exitcode:
                 return process.exitcode
-            own = {"what": "feed", "feed": feed, "size": asked.size, "cores": cores, **out.get()}
+            own = {"what": "feed", "feed": feed, "size": asked.size, "cores": cores}
+            own |= {"shuffle": asked.shuffle, **out.get()}
             print(
-                f"{feed}, {cores} cores: {own['rows_per_s']:,.0f} rows/s, "
+                f"{feed}, {cores} cores{', shuffled' * asked.shuffle}: {own['rows_per_s']:,.0f} rows/s, "
                 f"{own['bytes_per_s'] / 1e9:.2f} GB/s, {own['batch_s'] * 1e3:.1f} ms a batch, "
                 f"{own['cpu_s'] * 1e3:.1f} ms of CPU",
                 flush=True,

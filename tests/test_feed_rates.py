@@ -17,7 +17,7 @@ def test_a_rate_is_of_all_rows_read(tmp_path, monkeypatch, format):
     monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
     monkeypatch.setattr("pyarrow.set_cpu_count", lambda _: None)
     find("mse").write("tiny", tmp_path, format)
-    asked = argparse.Namespace(size="tiny", device="cpu", batch_size=100, batches=40)
+    asked = argparse.Namespace(size="tiny", device="cpu", batch_size=100, batches=40, shuffle=True)
     found = feed_rates.rate(asked, tmp_path, 2)
     # More than an epoch of the file's rows.
     assert (40 + feed_rates.WARM) * 100 > SMALL.train_rows
