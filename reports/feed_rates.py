@@ -16,10 +16,14 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import islice, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from roofline.processor import describe
+from roofline.record import versions
 
 WARM = 6  # buffers are page-locked, Arrow's pool has its memory
 
@@ -89,9 +93,12 @@ def main() -> int:
             if process.exitcode:
                 return process.exitcode
             own = {"what": "feed", "feed": feed, "size": asked.size, "cores": cores}
-            own |= {"shuffle": asked.shuffle, **out.get()}
+            own |= {"shuffle": asked.shuffle, "device": asked.device, "host": describe().name}
+            own |= {"taken": datetime.now(UTC).isoformat(timespec="seconds"), **versions()}
+            own |= out.get()
+            order = "shuffled" if asked.shuffle else "in order"
             print(
-                f"{feed}, {cores} cores{', shuffled' * asked.shuffle}: {own['rows_per_s']:,.0f} rows/s, "
+                f"{feed} {order}, {cores} cores: {own['rows_per_s']:,.0f} rows/s, "
                 f"{own['bytes_per_s'] / 1e9:.2f} GB/s, {own['batch_s'] * 1e3:.1f} ms a batch, "
                 f"{own['cpu_s'] * 1e3:.1f} ms of CPU",
                 flush=True,

@@ -20,7 +20,7 @@ def test_a_rate_is_of_all_rows_read(tmp_path, monkeypatch, format):
     asked = argparse.Namespace(size="tiny", device="cpu", batch_size=100, batches=40, shuffle=True)
     found = feed_rates.rate(asked, tmp_path, 2)
     # More than an epoch of the file's rows.
-    assert (40 + feed_rates.WARM) * 100 > SMALL.train_rows
+    assert SMALL.train_rows < (40 + feed_rates.WARM) * 100
     assert len(found["samples"]) == 40
     assert found["rows_per_s"] * found["batch_s"] == pytest.approx(100)
     assert sum(found["samples"]) == pytest.approx(40 * found["batch_s"])
