@@ -211,6 +211,15 @@ def test_a_file_that_became_shorter_is_named(tmp_path):
         fill(np.zeros(128, np.uint8), [reads], [], [])
 
 
+@pytest.mark.parametrize(("at", "nbytes"), [(60, 41), (0, -8)])
+def test_what_is_not_in_the_file_is_not_read(tmp_path, at, nbytes):
+    path = tmp_path / "a.arrow"
+    path.write_bytes(bytes(100))
+    reads = Reads(Opened(path, bytes(100)), np.array([0, at]), np.array([50, nbytes]), np.arange(2))
+    with pytest.raises(ColumnError, match=r"a\.arrow: has changed"):
+        fill(np.zeros(128, np.uint8), [reads], [], [])
+
+
 def test_picked_rows():
     rng = np.random.default_rng(0)
     sizes = rng.integers(0, 5, 50)

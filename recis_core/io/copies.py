@@ -12,7 +12,7 @@ import numpy as np
 from recis_core.io.picked import Picked
 from recis_core.io.reads import Reads, calls
 
-# Less than this is not worth waking another thread.
+# Bytes that are worth waking another thread for; reading needs few, as it never looks back.
 SHARE = 8 << 20
 READ = 32 << 20
 MOST = 8

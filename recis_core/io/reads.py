@@ -77,6 +77,8 @@ def calls(reads: Reads, share: int) -> tuple[list[Call], list[int], list[np.ndar
     order = order[reads.nbytes[order] > 0]
     at, nbytes, start = reads.at[order], reads.nbytes[order], reads.start[order]
     ends = at + nbytes
+    if (reads.nbytes < 0).any() or ends.max(initial=0) > len(reads.file.data):
+        raise ColumnError(f"{reads.file.path}: has changed since it was opened")
     gaps = np.zeros_like(at)
     gaps[1:] = at[1:] - ends[:-1]
     number = (nbytes.cumsum() - nbytes) // min(share, LARGEST)
