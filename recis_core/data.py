@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,8 +49,7 @@ class Ragged:
         )
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A column in the unpacked outputs: its `count` elements of `target` from `begin` on.
 
     `levels`, outer to inner: how many segments its bounds have, which begin at `bounds`.

@@ -92,11 +92,14 @@ def test_two_runs_agree_within_three_percent_of_what_takes_longer_than_20_us(tmp
 def test_the_gpu_run_says_what_its_records_are(monkeypatch):
     checked = SimpleNamespace(op="ids_mod", status="ok")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-    monkeypatch.setattr(gpu_run, "seconds", lambda *args: (1e-3,) * 4)
+    monkeypatch.setattr(gpu_run, "seconds", lambda *args, clean=False: (1e-3 - clean * 1e-4,) * 4)
     monkeypatch.setattr(gpu_run, "examine", lambda k, only: [checked])
     k = backends.load("torch")
     anchor = Anchor("ids_mod", "n=1", lambda: None, 12)
-    assert gpu_run.anchored(k, anchor, torch.empty(1), 1e9).kind == "anchor"
+    found = gpu_run.anchored(k, anchor, torch.empty(1), 1e9)
+    assert found.kind == "anchor"
+    assert found.roofs
+    assert found.roofs["clean_share_of_copy"] > found.roofs["share_of_copy"]
     assert [r.kind for r in gpu_run.conformance(k)] == ["conformance"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_a_wrong_kernel_of_another_package_is_refused_a_time(tmp_path, monkeypat
 
 
 def test_a_time_beyond_the_hardware_fails_the_run(tmp_path, monkeypatch, capsys):
-    slow = Roofs(**{**ROOFS.as_dict(), "copy": 1e3, "read": 1e3, "write": 1e3})
+    slow = replace(ROOFS, caches={"L2": 1 << 20}, copy=1e3, read=1e3, write=1e3)
     monkeypatch.setattr("roofline.device.measure_roofs", lambda *args, **kwargs: slow)
     out = tmp_path / "r.jsonl"
     assert recis("roofline", "--backend", "torch", *MOD, "--out", out) == 1

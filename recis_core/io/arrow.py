@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.types as kinds
+
+from recis_core.io.extents import Extents, Opened, Plan, extents_of
+from recis_core.io.ipc import bodies
 
 
 class ArrowSource:
@@ -16,19 +18,30 @@ class ArrowSource:
     """
 
     unit = "record batch"
+    weight = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._map = pa.memory_map(str(path))
         self._file = pa.ipc.open_file(self._map)
         self.schema: pa.Schema = self._file.schema
-        self.pieces = self._batch_rows()
+        self._opened = Opened(path, self._map.read_buffer())
+        self._bodies = bodies(self._opened.data)
+        self.pieces = tuple(body.rows for body in self._bodies)
         self._chosen: tuple[tuple[str, ...], pa.ipc.RecordBatchFileReader] = ((), self._file)
 
     def read(self, piece: int, columns: Sequence[str]) -> pa.Table:
-        batch = self._select(tuple(columns)).get_batch(piece).select(list(columns))
+        # Arrow copies the columns it was told to choose, so it is told only if they are compressed.
+        whole = self._bodies[piece].raw
+        file = self._file if whole else self._select(tuple(columns))
+        batch = file.get_batch(piece)
+        if len(columns) < len(self.schema):
+            batch = batch.select(list(columns))
         batch.validate(full=True)
         return pa.Table.from_batches([batch])
+
+    def extents(self, piece: int, plan: Plan) -> Extents | None:
+        return extents_of(self._opened, plan, self._bodies[piece])
 
     def _select(self, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
         """A reader of the file that leaves out, and need not decompress, other columns."""
@@ -37,10 +50,3 @@ class ArrowSource:
             options = pa.ipc.IpcReadOptions(included_fields=chosen)
             self._chosen = (columns, pa.ipc.open_file(self._map, options=options))
         return self._chosen[1]
-
-    def _batch_rows(self) -> tuple[int, ...]:
-        """Rows of each record batch, read together with the column that costs least."""
-        plain = [i for i, f in enumerate(self.schema) if kinds.is_primitive(f.type)]
-        options = pa.ipc.IpcReadOptions(included_fields=(plain or [0])[:1])
-        reader = pa.ipc.open_file(self._map, options=options)
-        return tuple(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))

@@ -13,6 +13,7 @@ import pyarrow.types as kinds
 
 from recis_core.io.kind import is_list, needs_cast, plain_array
 from recis_core.io.missing import RowError, has_null, null_free
+from recis_core.io.picked import Picked, picked
 from recis_core.schema import Column
 
 
@@ -21,15 +22,23 @@ class Raw:
     """A run of rows of one column as it lies in Arrow's memory.
 
     `bounds`, outer to inner, each [segments + 1] int32 or int64, need not begin at 0; a string is
-    a segment of bytes. A column of fixed width has none. `values`: any dtype of columns_unpack.
+    a segment of bytes. A column of fixed width has none. `values`: any dtype of columns_unpack, or
+    what is yet to be gathered from such an array.
     """
 
     rows: int
     bounds: tuple[np.ndarray, ...]
-    values: np.ndarray
+    values: np.ndarray | Picked
+
+    def pick(self, rows: np.ndarray) -> Raw:
+        """The rows of these numbers, in this order."""
+        assert isinstance(self.values, np.ndarray)
+        width = len(self.values) // max(self.rows, 1)
+        return Raw(len(rows), *picked(self.bounds, self.values, width, rows))
 
     def part(self, start: int, stop: int) -> Raw:
         """Rows `start` to `stop` as views."""
+        assert isinstance(self.values, np.ndarray)
         rows = stop - start
         if not self.bounds:
             width = len(self.values) // max(self.rows, 1)
@@ -48,13 +57,20 @@ def column_raw(array: pa.Array, column: Column) -> Raw:
     whole = array = plain_array(array)
     if has_null(array):
         array = null_free(array, column)
+    if fills_empty(column) and is_list(array.type):
+        bounds, _ = descend(array)
+        if (np.diff(bounds[0]) == 0).any():
+            array = null_free(whole, column)
+    return full_raw(array, column)
+
+
+def full_raw(array: pa.Array, column: Column) -> Raw:
+    """`column_raw` of what has no nulls, nor anything else to be replaced."""
     bounds, leaf = descend(array)
-    if fills_empty(column) and bounds and (np.diff(bounds[0]) == 0).any():
-        bounds, leaf = descend(null_free(whole, column))
     if column.width is not None:
         check_width(bounds, len(array), column.width)
-    if column.width is not None and column.kind != "strings":
-        return Raw(len(array), (), leaf_values(leaf))
+        if column.kind != "strings":
+            return Raw(len(array), (), leaf_values(leaf))
     if not bounds:
         bounds = [np.arange(len(array) + 1, dtype=np.int32)]
     if column.kind != "strings":
@@ -73,7 +89,7 @@ def piece_raw(array: pa.Array, column: Column) -> Raw | None:
     if copied or has_null(array):
         return None
     try:
-        return column_raw(array, column)
+        return full_raw(array, column)
     except RowError:
         return None
 
@@ -122,6 +138,8 @@ def string_bytes(leaf: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def check_width(bounds: list[np.ndarray], rows: int, width: int) -> None:
     """Raise RowError at the first row that has not exactly `width` values."""
+    if not bounds and width == 1:
+        return
     lengths = np.diff(bounds[0]) if bounds else np.ones(rows, np.int64)
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):

@@ -1,44 +1,78 @@
-"""Many arrays copied into one buffer, by several threads where that is worth while."""
+"""One buffer filled from files and from arrays, by several threads where that is worth while."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, partial
 
 import numpy as np
 
-# One thread copies some 3 GB/s out of mapped files; less than this is not worth waking others.
+from recis_core.io.picked import Picked
+from recis_core.io.reads import Reads, calls
+
+# Bytes that are worth waking another thread for; reading needs few, as it never looks back.
 SHARE = 8 << 20
+READ = 32 << 20
 MOST = 8
+Source = np.ndarray | Picked
 
 
-def copy_all(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
-    """Write the bytes of each of `arrays` into the bytes `into` from its start on."""
-    workers = min(MOST, (os.cpu_count() or 1) // 2, into.nbytes // SHARE)
-    if workers < 2:
-        copy(into, starts, arrays)
+def fill(
+    into: np.ndarray,
+    reads: Sequence[Reads],
+    starts: Sequence[int],
+    arrays: Sequence[Source],
+) -> None:
+    """Read `reads` into the bytes `into`, and write the bytes of each of `arrays` from its start
+    on. All that was begun has ended when this returns or raises."""
+    workers = max(1, min(MOST, cores() // 2, into.nbytes // SHARE))
+    share = into.nbytes // workers + 1
+    jobs: list[Callable[[], None]] = []
+    starts, arrays = list(starts), list[Source](arrays)
+    for one in reads:
+        found, alone, views = calls(one, max(share, READ))
+        jobs += [partial(call.go, into) for call in found]
+        starts += alone
+        arrays += views
+    at = 0
+    for some in shared_out(share, arrays):
+        jobs.append(partial(copy, into, starts[at : at + len(some)], some))
+        at += len(some)
+    if workers < 2 or len(jobs) < 2:
+        for job in jobs:
+            job()
         return
-    shares = shared_out(into.nbytes // workers + 1, arrays)
-    jobs = [pool().submit(copy, into, starts[a:b], arrays[a:b]) for a, b in shares]
-    for job in jobs:
-        job.result()
+    running = [pool().submit(job) for job in jobs]
+    wait(running)
+    for one in running:
+        one.result()
 
 
-def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+def cores() -> int:
+    """Cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def copy(into: np.ndarray, starts: Sequence[int], arrays: Sequence[Source]) -> None:
     # NumPy lets other threads run while it copies more than a few hundred elements.
     for start, array in zip(starts, arrays, strict=True):
-        into[start : start + array.nbytes].view(array.dtype)[:] = array
+        out = into[start : start + array.nbytes].view(array.dtype)
+        if isinstance(array, np.ndarray):
+            out[:] = array
+        else:
+            array.write(out)
 
 
-def shared_out(size: int, arrays: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """(first, end) of stretches of `arrays` of about `size` bytes each."""
+def shared_out(size: int, arrays: Sequence[Source]) -> Iterator[Sequence[Source]]:
+    """Stretches of `arrays` of about `size` bytes each."""
     first = held = 0
     for at, array in enumerate(arrays, 1):
         held += array.nbytes
         if held >= size or at == len(arrays):
-            yield first, at
+            yield arrays[first:at]
             first, held = at, 0
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from recis_core.io.arrow import ArrowSource
 from recis_core.io.error import ColumnError, first_line
+from recis_core.io.extents import Extents, Plan, plan_of
 from recis_core.io.files import files_find, source_open
 from recis_core.io.kind import check_declared, check_type, leaf_type
 from recis_core.io.order import Piece
 from recis_core.io.source import Source
 from recis_core.schema import Column
 
-OPEN_FILES = 16
+OPEN = 64  # files are kept open whose weights are no more together
 
 
 class Dataset:
@@ -31,12 +33,14 @@ class Dataset:
         if not columns:
             raise ColumnError("no column asked for")
         self.files = files_find(paths)
+        self.columns = tuple(columns)
         self.names = tuple(c.name for c in columns)
         if len(set(self.names)) < len(self.names):
             twice = next(n for n in self.names if self.names.count(n) > 1)
             raise ColumnError(f"column {twice!r} is asked for twice")
         for column in columns:
             check_declared(column)
+        self._plans: dict[int, tuple[pa.Schema, Plan]] = {}
         self._open: OrderedDict[int, Source] = OrderedDict()
         pieces: list[Piece] = []
         first: Source | None = None
@@ -75,11 +79,22 @@ class Dataset:
             )
         return table
 
+    def extents(self, piece: Piece) -> Extents | None:
+        """Where the columns of a piece lie in its file; None unless some lie there as they are."""
+        source = self._source(piece.file)
+        if not isinstance(source, ArrowSource):
+            return None
+        if piece.file not in self._plans:
+            known = (plan for schema, plan in self._plans.values() if schema.equals(source.schema))
+            plan = next(known, None) or plan_of(source.schema, self.columns)
+            self._plans[piece.file] = (source.schema, plan)
+        return source.extents(piece.index, self._plans[piece.file][1])
+
     def _source(self, number: int) -> Source:
         if number not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                self._open.popitem(last=False)
             self._open[number] = source_open(self.files[number])
+            while len(self._open) > 1 and sum(s.weight for s in self._open.values()) > OPEN:
+                self._open.popitem(last=False)
         self._open.move_to_end(number)
         return self._open[number]
 

@@ -19,6 +19,7 @@ class OrcSource:
     """
 
     unit = "stripe"
+    weight = 4
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -13,10 +13,12 @@ class ParquetSource:
     """A Parquet file; its row groups are decoded by Arrow's thread pool, a column a task."""
 
     unit = "row group"
+    weight = 4
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path)
+        # Read ahead into memory, a row group is there only after one thread has copied all of it.
+        self._file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
         self.schema: pa.Schema = self._file.schema_arrow
         metadata = self._file.metadata
         self.pieces = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))

@@ -13,10 +13,11 @@ class Source(Protocol):
     """An open file of one format. Constructing it reads no more than the file's own index."""
 
     unit: str  # what the format calls a piece
+    weight: int  # what an open one takes, against others
     path: Path
     schema: pa.Schema
     pieces: tuple[int, ...]  # rows of each piece
 
     def read(self, piece: int, columns: Sequence[str]) -> pa.Table:
-        """The named columns of one piece, in that order; Arrow's own errors pass through."""
+        """A piece with the named columns at least; Arrow's own errors pass through."""
         ...

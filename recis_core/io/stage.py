@@ -12,7 +12,9 @@ from torch import Tensor
 
 from recis_core.data import Batch, Placed, Unpacked
 from recis_core.io.column import Raw
-from recis_core.io.copies import copy_all
+from recis_core.io.copies import fill
+from recis_core.io.direct import NOTHING, Direct
+from recis_core.io.picked import Picked
 from recis_core.kernels import Kernels
 from recis_core.ops.columns_unpack import ALIGN, SOURCES, TARGETS
 from recis_core.schema import Column
@@ -42,13 +44,14 @@ class Staged:
 
 
 class Layout:
-    """Grows the table of pieces and the sizes of the outputs, one array at a time."""
+    """Grows the table of pieces and the sizes of the outputs, one array at a time, after what is
+    read straight from files."""
 
-    def __init__(self) -> None:
-        self.arrays: list[np.ndarray] = []
+    def __init__(self, straight: Direct) -> None:
+        self.arrays: list[np.ndarray | Picked] = []
         self.pieces: list[tuple[int, int, int, int, int, int]] = []
-        self.sizes: dict[str, int] = dict.fromkeys(TARGETS, 0)
-        self.nbytes = 0
+        self.sizes = dict(straight.sizes)
+        self.nbytes = straight.nbytes
 
     def take(self, target: str, count: int) -> int:
         """Reserve `count` elements of an output; the first one's position."""
@@ -56,33 +59,39 @@ class Layout:
         self.sizes[target] += count
         return start
 
-    def put(self, array: np.ndarray, target: str, to: int, base: int = 0) -> None:
+    def put(self, array: np.ndarray | Picked, target: str, to: int, base: int = 0) -> None:
         """Stage `array` for elements `to`... of `target`."""
-        if not len(array):
+        if not (count := len(array)):
             return
         source, at = SOURCE_AT[array.dtype], TARGET_AT[target]
-        self.pieces.append((self.nbytes, len(array), source, at, to, base))
+        self.pieces.append((self.nbytes, count, source, at, to, base))
         self.arrays.append(array)
-        self.nbytes += -(-array.nbytes // ALIGN) * ALIGN
+        self.nbytes += -(-count * array.dtype.itemsize // ALIGN) * ALIGN
 
 
 def stage(
-    columns: Sequence[Column], runs: Mapping[str, Sequence[Raw]], rows: int, pin: bool = False
+    columns: Sequence[Column],
+    runs: Mapping[str, Sequence[Raw]],
+    rows: int,
+    pin: bool = False,
+    straight: Direct = NOTHING,
 ) -> Staged:
-    """Copy every run of every column once into a new buffer of `rows` rows, in page-locked memory
-    if `pin`; runs of a column follow each other."""
-    layout = Layout()
-    placed = {column.name: place(layout, column, runs[column.name]) for column in columns}
-    pieces = np.array(layout.pieces, np.int64).reshape(-1, 6)
+    """Bring every run of every column once into a new buffer of `rows` rows, in page-locked memory
+    if `pin`; runs of a column follow each other. Columns are in `runs` or in `straight`."""
+    layout = Layout(straight)
+    found = {one.name: one for one in straight.placed}
+    if len(found) < len(columns):
+        found |= {c.name: place(layout, c, runs[c.name]) for c in columns if c.name in runs}
+        found = {c.name: found[c.name] for c in columns}
+    own = np.array(layout.pieces, np.int64).reshape(-1, 6)
+    pieces = np.concatenate([straight.pieces, own])
     # The table of pieces travels with them.
     buffer = torch.empty(layout.nbytes + pieces.nbytes, dtype=torch.uint8, pin_memory=pin)
     into = buffer.numpy()
-    copy_all(into, [piece[0] for piece in layout.pieces], layout.arrays)
+    fill(into, straight.reads, [piece[0] for piece in layout.pieces], layout.arrays)
     into[layout.nbytes :].view(np.int64)[:] = pieces.ravel()
     ids, values, octets, bounds = (layout.sizes[t] for t in TARGETS)
-    return Staged(
-        buffer, table_of(buffer, len(pieces)), (ids, values, octets, bounds), placed, rows
-    )
+    return Staged(buffer, table_of(buffer, len(pieces)), (ids, values, octets, bounds), found, rows)
 
 
 def place(layout: Layout, column: Column, runs: Sequence[Raw]) -> Placed:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, TypeVar
 
+import numpy as np
+
 from recis_core.io.dataset import Dataset
 from recis_core.io.order import Span, epoch_spans, permutation, share
 from recis_core.io.prefetch import Prefetch
@@ -84,7 +86,8 @@ class Stream:
                     if not need:
                         yield runs
                         runs, need = [], self.batch_size
-                if runs and decoded.table.num_rows > self.batch_size and not self.shuffle:
+                long = decoded.table.num_rows > self.batch_size
+                if runs and long and not decoded.mapped:
                     # A view of the last rows would keep all of the piece in memory.
                     runs[-1] = runs[-1].copy()
                 del decoded  # the thread begins another piece as soon as it is asked for the next
@@ -108,10 +111,13 @@ class Stream:
         """Piece `number` of the data set, in the order in which `epoch` reads it."""
         piece = self.data.pieces[number]
         file, table = self.data.files[piece.file], self.data.read(piece)
-        if self.shuffle:
-            order = permutation(piece.rows, self.seed, epoch, 1 + number)
-            return Decoded(file, table, piece.first, order)
-        return Decoded(file, table, piece.first, None, whole_raws(table, self.columns))
+        order = permutation(piece.rows, self.seed, epoch, 1 + number) if self.shuffle else None
+        extents = self.data.extents(piece)
+        rest = list(self.columns)
+        if extents and order is None:
+            rest = [self.columns[at] for at in np.flatnonzero(~extents.able).tolist()]
+        raws = whole_raws(table, rest)
+        return Decoded(file, table, piece.first, order, raws, extents, extents is not None)
 
 
 def worked(items: Generator[T, None, None], depth: int, name: str) -> Any:

@@ -1,0 +1,212 @@
+"""Columns that lie in an Arrow file as they are to be staged: where their rows' bytes are.
+
+What is known of all columns of a piece is kept in arrays over the columns asked for, so that a
+batch of hundreds of columns costs a handful of NumPy calls and not some calls a column.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as kinds
+
+from recis_core.io.ipc import Body, begins
+from recis_core.ops.columns_unpack import SOURCES
+from recis_core.schema import Column
+
+
+class Opened:
+    """A file open for reading by position; closed when nobody holds it. `data`: all its bytes,
+    mapped."""
+
+    def __init__(self, path: Path, data: Any) -> None:
+        self.path, self.data = path, data
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+    @cached_property
+    def octets(self) -> np.ndarray:
+        return np.frombuffer(self.data, np.uint8)
+
+    @cached_property
+    def words(self) -> dict[int, np.ndarray]:
+        """The bytes as numbers of 4 and of 8 bytes."""
+        return {
+            size: np.frombuffer(self.data, f"<i{size}", len(self.data) // size) for size in (4, 8)
+        }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of the columns asked for: their `numbers`, what `Placed` says of them in every batch,
+    and which of them are lists; and the `others`."""
+
+    numbers: np.ndarray
+    names: list[str]
+    targets: list[str]
+    widths: list[int | None]
+    is_ids: np.ndarray
+    lists: np.ndarray
+    others: list[Column]
+
+    @staticmethod
+    def of(columns: Sequence[Column], able: np.ndarray) -> Chosen:
+        numbers = np.flatnonzero(able)
+        own = [columns[at] for at in numbers.tolist()]
+        return Chosen(
+            numbers,
+            [column.name for column in own],
+            [column.kind for column in own],
+            [column.width for column in own],
+            np.array([column.kind == "ids" for column in own], bool),
+            np.flatnonzero([column.width is None for column in own]),
+            [columns[at] for at in np.flatnonzero(~able).tolist()],
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of files of one schema, arrays over the columns asked for; what is not `able` holds zeros.
+
+    arrays [n, 2]: whose nulls count; values, bounds: numbers of buffers; item, step: bytes of a
+    value and of a bound, `step` 0 where a row has a fixed `width`; source, bound_source: positions
+    in SOURCES.
+    """
+
+    able: np.ndarray
+    arrays: np.ndarray
+    values: np.ndarray
+    bounds: np.ndarray
+    item: np.ndarray
+    step: np.ndarray
+    width: np.ndarray
+    source: np.ndarray
+    bound_source: np.ndarray
+    totals: tuple[int, int]  # arrays and buffers of a record batch
+    columns: tuple[Column, ...]
+    known: dict[bytes, Chosen] = field(default_factory=dict)
+
+    def choose(self, able: np.ndarray) -> Chosen:
+        """The columns of this mask, looked at once."""
+        key = able.tobytes()
+        if key not in self.known:
+            self.known[key] = Chosen.of(self.columns, able)
+        return self.known[key]
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Where a record batch has the columns of `plan` that are `able`, those without nulls: for
+    each the byte of the file at which its values begin, and its bounds."""
+
+    file: Opened
+    plan: Plan
+    able: np.ndarray
+    values: np.ndarray
+    bounds: np.ndarray
+
+    def cut(self, chosen: np.ndarray, start: int, stop: int) -> Cut:
+        """Rows `start` to `stop` of the columns `chosen`, numbers of able ones."""
+        plan = self.plan
+        width, item, step = plan.width[chosen], plan.item[chosen], plan.step[chosen]
+        first, last = start * width, stop * width
+        lists = np.flatnonzero(step)
+        at = self.bounds[chosen[lists]]
+        for size in np.unique(step[lists]).tolist():
+            own = step[lists] == size
+            words = self.file.words[size]
+            place = at[own] // size
+            first[lists[own]], last[lists[own]] = words[place + start], words[place + stop]
+        return Cut(
+            self.file,
+            stop - start,
+            self.values[chosen] + first * item,
+            last - first,
+            plan.source[chosen],
+            at + start * step[lists],
+            plan.bound_source[chosen[lists]],
+        )
+
+
+class Cut(NamedTuple):
+    """Rows of chosen columns: byte of `file` at which each one's values begin, how many and of what
+    type; the same of the bounds of those that are lists."""
+
+    file: Opened
+    rows: int
+    values: np.ndarray
+    count: np.ndarray
+    source: np.ndarray
+    bounds: np.ndarray
+    bound_source: np.ndarray
+
+
+def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
+    """Which of `columns` files of this schema hold as they are to be staged, and how."""
+    found = begins(schema)
+    rows = [place(schema, found, column) if found else None for column in columns]
+    table = np.array([row or (0,) * 9 for row in rows], np.int64).reshape(-1, 9).T
+    able = np.array([row is not None for row in rows], bool)
+    values, bounds, item, step, width, source, bound_source = table[2:]
+    return Plan(
+        able,
+        table[:2].T,
+        values,
+        bounds,
+        item,
+        step,
+        width,
+        source,
+        bound_source,
+        found[-1] if found else (0, 0),
+        tuple(columns),
+    )
+
+
+def place(
+    schema: pa.Schema, found: Sequence[tuple[int, int]], column: Column
+) -> tuple[int, ...] | None:
+    """A column's row of the plan: numbers where each value has its bytes in the file and, unless
+    the width is fixed, each row its bounds."""
+    index = schema.get_field_index(column.name)
+    kind = schema.field(index).type
+    array, buffer = found[index]
+    if column.kind == "strings" or column.depth != 1:
+        return None
+    if column.width is None and (kinds.is_list(kind) or kinds.is_large_list(kind)):
+        step = 8 if kinds.is_large_list(kind) else 4
+        leaf, child, values, width = kind.value_type, array + 1, buffer + 3, 0
+    elif column.width == 1:
+        leaf, child, values, width, step = kind, array, buffer + 1, 1, 0
+    else:
+        return None
+    name = str(leaf) if kinds.is_integer(leaf) else FLOATS.get(leaf)
+    if name is None:
+        return None
+    item = np.dtype(name).itemsize
+    bound = SOURCES.index("int64" if step == 8 else "int32")
+    return array, child, values, buffer + 1, item, step, width, SOURCES.index(name), bound
+
+
+FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
+
+
+def extents_of(file: Opened, plan: Plan, body: Body) -> Extents | None:
+    """Where a record batch has its columns; None where they do not lie there as they are."""
+    if not body.raw:
+        return None
+    nulls, buffers = body.nulls(), body.buffers()
+    if (len(nulls), len(buffers)) != plan.totals:
+        return None
+    values, bounds = buffers[plan.values], buffers[plan.bounds]
+    able = plan.able & ~nulls[plan.arrays].any(1)
+    able &= (bounds % np.maximum(plan.step, 1)) == 0  # as numbers of a mapped file
+    return Extents(file, plan, able, values, bounds) if able.any() else None
