@@ -6,7 +6,7 @@ what backward() leaves for them is taken up by `accumulate`, group by group in o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,13 +107,10 @@ class Embedding:
         """Bytes of all blocks."""
         return sum(group.nbytes for group in self.groups)
 
-    def prepare(
-        self, batch: Batch, train: bool, turn: Callable[[], None] | None = None
-    ) -> Prepared:
+    def prepare(self, batch: Batch, train: bool) -> Prepared:
         """The part of a lookup that changes nothing, so that it can run ahead of the step.
 
-        `turn` is called before the maps are looked at: to wait there until an earlier batch's new
-        ids have their rows spares this batch from looking them up again.
+        After an earlier batch's new ids have got their rows, or they are looked up again.
         """
         bags = self.transform(batch)
         packed = pack(self.runs, bags, batch.rows, self.kernels.device)
@@ -128,8 +125,6 @@ class Embedding:
             pooling.transpose(self.kernels, p, way.inverse, len(way)) if train else None
             for p, way in zip(packed, ways, strict=True)
         ]
-        if turn is not None:
-            turn()
         looked = [g.look(*pairs) for g, *pairs in zip(self.groups, tables, ids, strict=True)]
         parts = zip(packed, ways, tables, ids, found_of(looked), indices, strict=True)
         return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
