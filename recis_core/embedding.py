@@ -17,6 +17,7 @@ from recis_core.accumulator import LeafGradients, RowGradients
 from recis_core.data import Batch
 from recis_core.features import Features
 from recis_core.kernels import Kernels
+from recis_core.leaves import LeafViews
 from recis_core.optim import Rule
 from recis_core.packing import Packed, Run, pack, runs_of
 from recis_core.pooling import Leaves, Transposed
@@ -78,6 +79,7 @@ class Embedding:
         `seed` decides, with a table's name and the id, how a new row begins.
         """
         self.features = tuple(features)
+        self._names = tuple(feature.name for feature in features)
         self.kernels, self.seed = kernels, seed
         self.exchange = exchange or Local()
         self.groups: list[Group] = []
@@ -129,7 +131,7 @@ class Embedding:
         parts = zip(packed, ways, tables, ids, found_of(looked), indices, strict=True)
         return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
 
-    def lookup(self, batch: Batch | Prepared, train: bool) -> dict[str, Tensor]:
+    def lookup(self, batch: Batch | Prepared, train: bool) -> LeafViews:
         """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim], of a
         ragged one [values, dim], beside it NAME.offsets and NAME.ids.
 
@@ -152,20 +154,19 @@ class Embedding:
                 group.insert(own, asked.tables, asked.ids)
                 for group, asked, own in zip(self.groups, ready.asked, found, strict=True)
             ]
-        leaves: dict[str, Tensor] = {}
-        for i, own in enumerate(rows):
-            leaves.update(self._leaves(i, ready, own))
-        beside = jagged.beside(self.runs, [asked.packed for asked in ready.asked])
-        return {**{feature.name: leaves[feature.name] for feature in self.features}, **beside}
+        packed = [asked.packed for asked in ready.asked]
+        made = [self._leaves(i, ready, own) for i, own in enumerate(rows)]
+        parts = list(zip(self.runs, made, packed, strict=True))
+        return LeafViews(self._names, parts, jagged.beside(self.runs, packed), train)
 
-    def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> dict[str, Tensor]:
+    def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> Leaves:
         group, runs, asked = self.groups[i], self.runs[i], ready.asked[i]
         made = pooling.pool(
             self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
         )
         if ready.train:
             self._steps.append(Step(group, asked, rows, made))
-        return pooling.split(runs, made, asked.packed, ready.train)
+        return made
 
     def accumulate(self) -> None:
         """Take up the gradients that backward() left, adding to those of earlier micro-batches.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.data import Batch
+from recis_core.dense import forward_of
 from recis_core.embedding import Embedding, Prepared
 from recis_core.kernels import Kernels
 from recis_core.metrics import Evaluation
@@ -20,7 +21,7 @@ from recis_core.pipeline import Pipeline
 from recis_core.prediction import prediction_file
 from recis_core.task import Task, task_name, tasks_of
 
-Forward = Callable[[dict[str, Tensor]], Tensor]
+Forward = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 def scores_of(
@@ -37,7 +38,7 @@ def scores_of(
     with evaluating(model):
         inputs = inputs_of(model, batch, embedding.lookup(asked, train=False))
         tasks = len(tasks_of(model))
-        logits = logits_of(forward or model, inputs, batch.rows, tasks)
+        logits = logits_of(forward or forward_of(model), inputs, batch.rows, tasks)
         return logits.sigmoid().view(batch.rows, tasks)
 
 

@@ -90,7 +90,7 @@ class Launched:
 
 def gradients(
     model: Any,
-    forward: Callable[[dict[str, Tensor]], Any],
+    forward: Callable[[Mapping[str, Tensor]], Any],
     embedding: Embedding,
     ready: Sequence[Ready],
 ) -> list[Tensor]:

@@ -23,6 +23,7 @@ from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
 from recis_core.kernels import Kernels
+from recis_core.leaves import layout_of
 from recis_core.metrics import RunningLoss
 from recis_core.objective import target_of
 from recis_core.optim import RowOptimizer, Rule
@@ -63,10 +64,11 @@ class Trainer:
             torch.set_num_threads(settings.threads)
         self.model: Any = model.to(kernels.device)
         self.tasks = tasks_of(model)
-        self.forward = forward_of(self.model, settings.precision, settings.compile)
         self.kernels, self.settings, self.reader = kernels, settings, reader
         self.valid, self.folder, self.callbacks = valid, folder, tuple(callbacks)
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
+        how = settings.precision, settings.compile, layout_of(self.embedding.runs)
+        self.forward = forward_of(self.model, *how)
         self.row_optimizer = RowOptimizer(self.embedding, rule)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = getattr(model, "parameter_groups", lambda: self.parameters)()
@@ -153,8 +155,7 @@ class Trainer:
         self._position = self.reader.state()
         try:
             depth = depth_of(settings.overlap, self.kernels.device) * settings.accumulation
-            given = self.reader, self.embedding, self.tasks, depth
-            with pipeline_of(*given) as ahead:
+            with pipeline_of(self.reader, self.embedding, self.tasks, depth) as ahead:
                 pending = Pending(self)
                 while not (self.step == settings.steps or self.early.reached):
                     ready = list(islice(ahead, settings.accumulation))
@@ -211,9 +212,8 @@ class Trainer:
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         read = None if steps_if_told(dense) else numbers.read
-        clipped = clip_and_guard(
-            self.parameters, self.embedding, settings.clip, settings.guard > 0, read
-        )
+        given = self.parameters, self.embedding, settings.clip, settings.guard > 0, read
+        clipped = clip_and_guard(*given)
         numbers.send(clipped.norm)
         settled()
         if clipped.finite:
