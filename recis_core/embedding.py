@@ -23,7 +23,7 @@ from recis_core.packing import Packed, Run, pack, runs_of
 from recis_core.pooling import Leaves, Transposed
 from recis_core.routing import Asking, Exchange, Local, Route, routes
 from recis_core.schema import Feature
-from recis_core.table import Found, Group, found_of, grouped
+from recis_core.table import Found, Group, found_of, grouped, missing_of
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,21 @@ class Embedding:
             Asking(p.ids, p.splits, columns, group.salts)
             for p, columns, group in zip(packed, self._columns, self.groups, strict=True)
         ]
-        ways = routes(self.kernels, self.exchange, asking)
-        tables = [self.exchange.send(way.tables, way.sent, way.received) for way in ways]
-        ids = [self.exchange.send(way.ids, way.sent, way.received) for way in ways]
+        ways, tables, ids, looks = [], [], [], []
+        for group, way in zip(
+            self.groups, routes(self.kernels, self.exchange, asking), strict=True
+        ):
+            ways.append(way)
+            tables.append(self.exchange.send(way.tables, way.sent, way.received))
+            ids.append(self.exchange.send(way.ids, way.sent, way.received))
+            looks.append(group.look(tables[-1], ids[-1]))
+        missing = missing_of(looks)
+        # In the time of which the numbers of missing pairs arrive.
         indices: list[Transposed | None] = [
             pooling.transpose(self.kernels, p, way.inverse, len(way)) if train else None
             for p, way in zip(packed, ways, strict=True)
         ]
-        looked = [g.look(*pairs) for g, *pairs in zip(self.groups, tables, ids, strict=True)]
-        parts = zip(packed, ways, tables, ids, found_of(looked), indices, strict=True)
+        parts = zip(packed, ways, tables, ids, found_of(looks, missing), indices, strict=True)
         return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
 
     def lookup(self, batch: Batch | Prepared, train: bool) -> LeafViews:

@@ -111,9 +111,9 @@ def scaled(
 
 def split(runs: Sequence[Run], leaves: Leaves, packed: Packed, train: bool) -> dict[str, Tensor]:
     """The leaf of every feature, [rows, dim], [rows, length, dim] or [values, dim]: views of what
-    was pooled, which requires grad when training."""
+    was pooled, which, when training, requires grad."""
     with torch.set_grad_enabled(train):
-        parts = iter(leaves.values.split(packed.sizes(runs)))
+        parts = iter(leaves.values.requires_grad_(train).split(packed.sizes(runs)))
         return {
             f.name: next(parts)
             if run.length is None
