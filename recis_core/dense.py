@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.leaves import Layout, views_of
+from recis_core.objective import Inputs
 
 Precision = Literal["float32", "bfloat16"]
 Forward = Callable[[Mapping[str, Tensor]], Any]
@@ -33,7 +34,7 @@ def forward_of(
     """
 
     own: Any = model
-    called: Forward = lambda inputs: own({**inputs})  # noqa: E731
+    called: Forward = lambda inputs: own(named(inputs))  # noqa: E731
     if compile and hasattr(model, "compile_parts"):
         own.compile_parts(partial(torch.compile, fullgraph=True, backend=backend))
     elif compile:
@@ -49,11 +50,16 @@ def forward_of(
     return rounded
 
 
+def named(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`inputs` as a model is given them."""
+    return inputs.named() if isinstance(inputs, Inputs) else {**inputs}
+
+
 def compiled(model: nn.Module, layout: Layout | None, backend: str) -> Forward:
     """`model` as one graph: a function of its inputs."""
     if layout is None:
         by_name = torch.compile(model, fullgraph=True, backend=backend)
-        return lambda inputs: by_name({**inputs})
+        return lambda inputs: by_name(named(inputs))
 
     def grouped(dense: dict[str, Tensor], whole: tuple[Tensor, ...]) -> Any:
         return model({**dense, **views_of(layout, whole)})

@@ -31,12 +31,16 @@ class LeafViews(Mapping[str, Tensor]):
         self._names, self._parts, self._beside, self._train = names, parts, beside, train
         self._views: dict[str, Tensor] = {}
 
-    def __getitem__(self, name: str) -> Tensor:
+    def named(self) -> dict[str, Tensor]:
+        """All views; not to be changed."""
         if not self._views:
             for runs, leaves, packed in self._parts:
                 self._views.update(split(runs, leaves, packed, self._train))
             self._views.update(self._beside)
-        return self._views[name]
+        return self._views
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.named()[name]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._names

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
+from recis_core.leaves import LeafViews
 from recis_core.readback import Readback
 from recis_core.task import Task, tasks_of
 
@@ -106,6 +107,11 @@ class Inputs(Mapping[str, Tensor]):
 
     def __init__(self, dense: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> None:
         self.dense, self.leaves = dense, leaves
+
+    def named(self) -> dict[str, Tensor]:
+        """All of them, as a model is given them."""
+        leaves = self.leaves.named() if isinstance(self.leaves, LeafViews) else self.leaves
+        return {**self.dense, **leaves}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.dense[name] if name in self.dense else self.leaves[name]
