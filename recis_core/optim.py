@@ -6,6 +6,7 @@ Lazy, as RecIS: a row without a gradient keeps its weight and all its slots.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
@@ -233,7 +234,16 @@ G = TypeVar("G", LeafGradients, RowGradients)
 
 def kept(held: G, keep: Tensor | None) -> G:
     """`held`, whose rows are -1, which no update touches, where `keep` is there and False."""
-    return held if keep is None else replace(held, rows=torch.where(keep, held.rows, -1))
+    if keep is None:
+        return held
+    rows = held.rows
+    return replace(held, rows=torch.where(keep, rows, none(rows.dtype, rows.device)))
+
+
+@cache
+def none(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-1, shared, so not to be written to: a number would be sent to the device every time."""
+    return torch.full((), -1, dtype=dtype, device=device)
 
 
 def update(
