@@ -1,9 +1,10 @@
-"""Batches made ready while the device is busy with the step before, on a stream of their own."""
+"""Batches made ready while a step's backward pass is launched, by a thread, on its own stream."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Generic, TypeVar
@@ -19,17 +20,17 @@ T = TypeVar("T")
 class Pipeline(Generic[S, T]):
     """Iterates `make(one)` for every one of `source`, up to `depth` of them made ahead.
 
-    They are made when the consumer says `fill`, by its own thread: it does so when the device has
-    work to go on with. On a GPU that is on a side stream, which the consumer's stream waits for,
-    not its thread. `fill` also reads one more, so that its transfer need not be waited for. What
-    was not made ahead is made when it is asked for; with depth 0, on the consumer's stream.
+    They are made by a thread between the consumer's `fill` and what it calls next of the pipeline,
+    which waits for the thread; so it says `fill` when it has something else to do. On a GPU that
+    is on a side stream, which the consumer's stream waits for. `fill` also reads one more, so that
+    its transfer need not be waited for. What was not made ahead is made when it is asked for, by
+    the consumer; with depth 0 on its stream.
     Errors of `source` and `make` are raised in the place of the item.
 
     The memory of an item belongs to the side stream: hand it to `retire` after the last work on
-    it is launched and the next is filled in, and it is held until the side stream has waited for
-    that work.
+    it is launched, and it is held until the side stream has waited for that work.
 
-    To be entered; at the exit `source` is closed.
+    To be entered; at the exit the thread has ended and `source` is closed.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Pipeline(Generic[S, T]):
         self._side = side_stream(self._device) if on_gpu else None
         self._read: tuple[S] | Failure | None = None
         self._ready: deque[tuple[T, torch.cuda.Event | None] | Failure] = deque()
-        self._spent: deque[tuple[torch.cuda.Event, Sequence[T]]] = deque()
+        self._spent: list[tuple[torch.cuda.Event, Sequence[T]]] = []
+        self._thread = ThreadPoolExecutor(1, "recis-prepare") if depth else None
+        self._filling: Future[None] | None = None
 
     def __enter__(self) -> Pipeline[S, T]:
         if self._side is not None:
@@ -56,6 +59,8 @@ class Pipeline(Generic[S, T]):
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
         self._source.close()
         self._read = None
         self._ready.clear()
@@ -67,6 +72,7 @@ class Pipeline(Generic[S, T]):
         return self
 
     def __next__(self) -> T:
+        self._filled()
         if not self._ready:
             with self._lane():
                 self._ready.append(self._next())
@@ -79,17 +85,33 @@ class Pipeline(Generic[S, T]):
         return item
 
     def fill(self) -> None:
-        """Make what is to be ahead, now that the device has something else to do."""
-        if not self.depth:
-            return
+        """Begin to make what is to be ahead."""
+        self._filled()
+        if self._thread is not None:
+            spent, self._spent = self._spent, []
+            self._filling = self._thread.submit(self._fill, spent)
+
+    def _filled(self) -> None:
+        """Wait until nothing is being made."""
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            filling.result()
+
+    def _fill(self, spent: list[tuple[torch.cuda.Event, Sequence[T]]]) -> None:
         with self._lane():
-            self._let_go()
+            while spent:
+                # The side stream has the memory of these after the work that uses them.
+                done, items = spent.pop(0)
+                assert self._side is not None
+                self._side.wait_event(done)
+                del items
             while len(self._ready) < self.depth:
                 self._ready.append(self._next())
             self._read = self._read or self._one()
 
     def retire(self, items: Sequence[T]) -> None:
         """Nothing more will be launched that uses `items`."""
+        self._filled()
         if self._side is not None:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self._device))
@@ -126,14 +148,6 @@ class Pipeline(Generic[S, T]):
             else:
                 with torch.cuda.stream(self._side):
                     yield
-
-    def _let_go(self) -> None:
-        """Let the side stream have the memory of what was retired, after the work that uses it."""
-        while self._spent:
-            done, items = self._spent.popleft()
-            assert self._side is not None
-            self._side.wait_event(done)
-            del items
 
 
 @cache

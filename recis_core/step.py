@@ -17,6 +17,13 @@ from recis_core.settings import TrainReader
 from recis_core.task import Task
 
 
+Act = Callable[[], None]
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A batch on the device, its target, what it asks of the tables, prepared or not yet.
@@ -93,20 +100,24 @@ def gradients(
     forward: Callable[[Mapping[str, Tensor]], Any],
     embedding: Embedding,
     ready: Sequence[Ready],
+    meanwhile: Act = nothing,
 ) -> list[Tensor]:
     """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
 
-    `forward`: how the model is called.
+    `forward`: how the model is called. `meanwhile` is called before the last backward(), during
+    which another thread has the interpreter.
     """
     # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
     total = total_of([each.target for each in ready])
     shares: list[Tensor] = []
-    for each in ready:
+    for number, each in enumerate(ready, 1):
         each.target.checks.require()
         leaves = embedding.lookup(each.asked, train=True)
         inputs = inputs_of(model, each.batch, leaves)
         tasks = len(each.target.shares)
         share = loss_of(logits_of(forward, inputs, each.batch.rows, tasks), each.target, total)
+        if number == len(ready):
+            meanwhile()
         share.backward()
         embedding.accumulate()
         shares.append(share.detach())

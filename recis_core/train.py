@@ -30,7 +30,7 @@ from recis_core.optim import RowOptimizer, Rule
 from recis_core.pending import Pending
 from recis_core.pipeline import depth_of
 from recis_core.settings import Settings, TrainReader
-from recis_core.step import Launched, Numbers, Ready, gradients, pipeline_of
+from recis_core.step import Act, Launched, Numbers, Ready, gradients, nothing, pipeline_of
 from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
@@ -161,8 +161,7 @@ class Trainer:
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
-                    launched = self.launch_step(ready, pending.flush)
-                    ahead.fill()
+                    launched = self.launch_step(ready, pending.flush, ahead.fill)
                     ahead.retire(ready)
                     pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
@@ -201,14 +200,15 @@ class Trainer:
         return self.settle(self.launch_step(ready))
 
     def launch_step(
-        self, ready: Sequence[Ready], settled: Callable[[], None] = lambda: None
+        self, ready: Sequence[Ready], settled: Act = nothing, meanwhile: Act = nothing
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
         `settled` is called before anything but new rows changes: a step before must be by then.
+        `meanwhile`: see `gradients`.
         """
         self.model.train()
-        shares = gradients(self.model, self.forward, self.embedding, ready)
+        shares = gradients(self.model, self.forward, self.embedding, ready, meanwhile)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         read = None if steps_if_told(dense) else numbers.read

@@ -151,13 +151,13 @@ def test_a_step_is_launched_while_the_device_is_busy(kernels, guard):
         def on_start(self, trainer):
             launch = trainer.launch_step
 
-            def launch_late(ready, settled):
+            def launch_late(*given):
                 torch.cuda.synchronize()
                 done = torch.cuda.Event()
                 torch.cuda._sleep(50 * LATE)
                 done.record()
                 begin = time.perf_counter()
-                launched = launch(ready, settled)
+                launched = launch(*given)
                 took.append((time.perf_counter() - begin, done.query()))
                 return launched
 
