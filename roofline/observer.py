@@ -7,6 +7,7 @@ things happen, then how many bytes and flops they take, then, on a GPU, what the
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -39,13 +40,15 @@ class Counted:
 
 @dataclass
 class Seen:
-    """What was observed: of each timed step its seconds and parts; of each counted step its calls,
-    offsets' bytes, flops; of the device its time."""
+    """What was observed: of each timed step its seconds, its main thread's parts, the seconds of
+    ops on other threads; of each counted step its calls, offsets' bytes, flops; of the device its
+    time."""
 
     seconds: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     cores: list[float] = field(default_factory=list)
     parts: list[list[Part]] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     counted: list[list[Counted]] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -61,8 +64,10 @@ class Observer(Callback):
         self._plan = [OFF] * warm + [TIME] * most + [COUNT] * few
         self._few, self._mode = few, OFF
         self._spans: list[Span] = []
+        self._beside: list[Span] = []
         self._calls: list[Counted] = []
         self._begun = self._cpu = 0.0
+        self._main = threading.get_ident()
         self._flops: FlopCounterMode | None = None
         self._profiler: Any = None
         self._device = torch.device("cpu")
@@ -105,11 +110,13 @@ class Observer(Callback):
         begin = time.perf_counter()
         with mark:
             yield
-        self._spans.append(Span(begin, time.perf_counter(), stage, op))
+        own = threading.get_ident() == self._main
+        (self._spans if own else self._beside).append(Span(begin, time.perf_counter(), stage, op))
 
     # As a callback.
 
     def on_start(self, trainer: Any) -> None:
+        self._main = threading.get_ident()
         forward: list[Any] = []
 
         def enter(*_: Any) -> None:
@@ -136,6 +143,7 @@ class Observer(Callback):
             self.seen.rows.append(step.rows)
             self.seen.losses.append(step.loss)
             self.seen.parts.append(parts_of(self._spans, self._begun, now))
+            self.seen.beside.append(sum(s.end - s.begin for s in self._beside))
         elif self._mode == COUNT:
             self.seen.counted.append(self._calls)
             self.seen.offsets.append(offsets_read(len(trainer.embedding.features), step.rows))
@@ -158,7 +166,7 @@ class Observer(Callback):
         if mode == PROFILE and self._mode != PROFILE:
             self._begin_profile()
         self._mode = mode
-        self._spans, self._calls = [], []
+        self._spans, self._beside, self._calls = [], [], []
         if mode == COUNT:
             self._flops = FlopCounterMode(display=False)
             self._flops.__enter__()

@@ -34,6 +34,9 @@ class OpShare:
 @dataclass(frozen=True)
 class StepSummary:
     """A mean watched step. `other`: seconds outside every op, the dense model above all.
+
+    Ops that a thread runs ahead for the next step overlap: then all add up to more than `seconds`.
+
     `bytes` is the backend-independent minimum and `mbu` it over time and copy roof.
     """
 
@@ -122,7 +125,7 @@ class StepTrace(Callback):
         return StepSummary(
             steps=n,
             seconds=seconds,
-            other=seconds - sum(call.seconds for call in self._calls) / n,
+            other=seconds - sum(call.seconds for call in self._calls if not call.ahead) / n,
             rows=self.rows / n,
             bytes=size,
             mbu=size / seconds / roofs.copy,

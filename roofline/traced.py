@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,17 +23,20 @@ class Call(NamedTuple):
     seconds: float
     traffic: Traffic
     needed: int
+    ahead: bool = False
 
 
 @dataclass
 class Watch:
     """Whether calls are watched now, and those seen since it was last emptied.
 
-    `counting`: seconds spent on counting bytes, which are not the step's.
+    `counting`: seconds spent on counting bytes, which are not the step's. Calls on other threads
+    are `ahead`: they prepare the next step and overlap with this one.
     """
 
     device: torch.device
     on: bool = False
+    thread: int = field(default_factory=threading.get_ident)
     calls: list[Call] = field(default_factory=list)
     counting: float = 0.0
 
@@ -50,16 +54,22 @@ class Watch:
         """`call(*args)`, its time kept under `name`; bytes are counted after the clock stopped."""
         if not self.on:
             return call(*args)
-        begin = self.now()
+        ahead = threading.get_ident() != self.thread
+        begin = self.now(ahead)
         result = call(*args)
-        end = self.now()
-        self.calls.append(Call(name, end - begin, count(), needed(name, args, result)))
-        self.counting += time.perf_counter() - end
+        end = self.now(ahead)
+        self.calls.append(Call(name, end - begin, count(), needed(name, args, result), ahead))
+        if not ahead:
+            self.counting += time.perf_counter() - end
         return result
 
-    def now(self) -> float:
+    def now(self, ahead: bool) -> float:
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            if ahead:
+                # Not the whole device: that is busy with the step.
+                torch.cuda.current_stream(self.device).synchronize()
+            else:
+                torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
 

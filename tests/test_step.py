@@ -67,7 +67,7 @@ def seen(device=None):
     calls = [Counted("rows_adam", moved, 10**9), Counted("ids_partition", moved, 10**6)]
     return Seen(
         seconds=[1.0, 1.0], rows=[100, 100], cores=[1.5, 1.5], parts=[parts, parts],
-        losses=[0.7, 0.6], counted=[calls], flops=[10**9], device=device,
+        beside=[0.0, 0.0], losses=[0.7, 0.6], counted=[calls], flops=[10**9], device=device,
     )  # fmt: skip
 
 
