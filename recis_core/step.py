@@ -16,7 +16,6 @@ from recis_core.readback import Readback
 from recis_core.settings import TrainReader
 from recis_core.task import Task
 
-
 Act = Callable[[], None]
 
 
