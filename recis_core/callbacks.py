@@ -36,7 +36,7 @@ class Callback(Protocol):
         """Before the first step; `trainer.step` is where a resumed run goes on."""
 
     def on_step(self, trainer: Trainer, step: Step) -> None:
-        """After every optimizer step; on a GPU whose guard is off, when the next is launched."""
+        """After every optimizer step; on a GPU when the next one's gradients are launched."""
 
     def on_evaluate(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         """After an evaluation on the validation data."""

@@ -6,7 +6,7 @@ what backward() leaves for them is taken up by `accumulate`, group by group in o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +17,13 @@ from recis_core.accumulator import LeafGradients, RowGradients
 from recis_core.data import Batch
 from recis_core.features import Features
 from recis_core.kernels import Kernels
+from recis_core.leaves import LeafViews
 from recis_core.optim import Rule
 from recis_core.packing import Packed, Run, pack, runs_of
 from recis_core.pooling import Leaves, Transposed
 from recis_core.routing import Asking, Exchange, Local, Route, routes
 from recis_core.schema import Feature
-from recis_core.table import Found, Group, found_of, grouped
+from recis_core.table import Found, Group, found_of, grouped, missing_of
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Embedding:
         `seed` decides, with a table's name and the id, how a new row begins.
         """
         self.features = tuple(features)
+        self._names = tuple(feature.name for feature in features)
         self.kernels, self.seed = kernels, seed
         self.exchange = exchange or Local()
         self.groups: list[Group] = []
@@ -107,13 +109,10 @@ class Embedding:
         """Bytes of all blocks."""
         return sum(group.nbytes for group in self.groups)
 
-    def prepare(
-        self, batch: Batch, train: bool, turn: Callable[[], None] | None = None
-    ) -> Prepared:
+    def prepare(self, batch: Batch, train: bool) -> Prepared:
         """The part of a lookup that changes nothing, so that it can run ahead of the step.
 
-        `turn` is called before the maps are looked at: to wait there until an earlier batch's new
-        ids have their rows spares this batch from looking them up again.
+        After an earlier batch's new ids have got their rows, or they are looked up again.
         """
         bags = self.transform(batch)
         packed = pack(self.runs, bags, batch.rows, self.kernels.device)
@@ -121,20 +120,24 @@ class Embedding:
             Asking(p.ids, p.splits, columns, group.salts)
             for p, columns, group in zip(packed, self._columns, self.groups, strict=True)
         ]
-        ways = routes(self.kernels, self.exchange, asking)
-        tables = [self.exchange.send(way.tables, way.sent, way.received) for way in ways]
-        ids = [self.exchange.send(way.ids, way.sent, way.received) for way in ways]
+        ways, tables, ids, looks = [], [], [], []
+        for group, way in zip(
+            self.groups, routes(self.kernels, self.exchange, asking), strict=True
+        ):
+            ways.append(way)
+            tables.append(self.exchange.send(way.tables, way.sent, way.received))
+            ids.append(self.exchange.send(way.ids, way.sent, way.received))
+            looks.append(group.look(tables[-1], ids[-1]))
+        missing = missing_of(looks)
+        # In the time of which the numbers of missing pairs arrive.
         indices: list[Transposed | None] = [
             pooling.transpose(self.kernels, p, way.inverse, len(way)) if train else None
             for p, way in zip(packed, ways, strict=True)
         ]
-        if turn is not None:
-            turn()
-        looked = [g.look(*pairs) for g, *pairs in zip(self.groups, tables, ids, strict=True)]
-        parts = zip(packed, ways, tables, ids, found_of(looked), indices, strict=True)
+        parts = zip(packed, ways, tables, ids, found_of(looks, missing), indices, strict=True)
         return Prepared(tuple(Asked(*part) for part in parts), batch.rows, train)
 
-    def lookup(self, batch: Batch | Prepared, train: bool) -> dict[str, Tensor]:
+    def lookup(self, batch: Batch | Prepared, train: bool) -> LeafViews:
         """The leaf of every feature by name: [rows, dim], of a tile [rows, length, dim], of a
         ragged one [values, dim], beside it NAME.offsets and NAME.ids.
 
@@ -157,20 +160,19 @@ class Embedding:
                 group.insert(own, asked.tables, asked.ids)
                 for group, asked, own in zip(self.groups, ready.asked, found, strict=True)
             ]
-        leaves: dict[str, Tensor] = {}
-        for i, own in enumerate(rows):
-            leaves.update(self._leaves(i, ready, own))
-        beside = jagged.beside(self.runs, [asked.packed for asked in ready.asked])
-        return {**{feature.name: leaves[feature.name] for feature in self.features}, **beside}
+        packed = [asked.packed for asked in ready.asked]
+        made = [self._leaves(i, ready, own) for i, own in enumerate(rows)]
+        parts = list(zip(self.runs, made, packed, strict=True))
+        return LeafViews(self._names, parts, jagged.beside(self.runs, packed), train)
 
-    def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> dict[str, Tensor]:
+    def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> Leaves:
         group, runs, asked = self.groups[i], self.runs[i], ready.asked[i]
         made = pooling.pool(
             self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
         )
         if ready.train:
             self._steps.append(Step(group, asked, rows, made))
-        return pooling.split(runs, made, asked.packed, ready.train)
+        return made
 
     def accumulate(self) -> None:
         """Take up the gradients that backward() left, adding to those of earlier micro-batches.

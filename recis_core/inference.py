@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -12,29 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.data import Batch
+from recis_core.dense import forward_of
 from recis_core.embedding import Embedding, Prepared
 from recis_core.kernels import Kernels
 from recis_core.metrics import Evaluation
 from recis_core.objective import Checks, inputs_of, labels_of, logits_of, single, weights_of
-from recis_core.pipeline import Pipeline, Turn
+from recis_core.pipeline import Pipeline
 from recis_core.prediction import prediction_file
 from recis_core.task import Task, task_name, tasks_of
 
-Forward = Callable[[dict[str, Tensor]], Tensor]
-
-
-def prepared(
-    embedding: Embedding, kernels: Kernels, batches: Iterable[Batch], depth: int
-) -> Iterator[tuple[Batch, Prepared]]:
-    """The batches on the device and what they ask for, `depth` of them prepared ahead."""
-
-    def make(batch: Batch, _: Turn) -> tuple[Batch, Prepared]:
-        return batch, embedding.prepare(batch, False)
-
-    with Pipeline(batches, make, kernels.device, depth) as ahead:
-        for item in ahead:
-            yield item
-            ahead.retire([item])
+Forward = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 def scores_of(
@@ -51,8 +38,31 @@ def scores_of(
     with evaluating(model):
         inputs = inputs_of(model, batch, embedding.lookup(asked, train=False))
         tasks = len(tasks_of(model))
-        logits = logits_of(forward or model, inputs, batch.rows, tasks)
+        logits = logits_of(forward or forward_of(model), inputs, batch.rows, tasks)
         return logits.sigmoid().view(batch.rows, tasks)
+
+
+def scored(
+    model: Any,
+    embedding: Embedding,
+    kernels: Kernels,
+    batches: Iterable[Batch],
+    depth: int,
+    forward: Forward | None,
+) -> Iterator[tuple[Batch, tuple[Tensor, ...]]]:
+    """The batches on the device and their scores by task, `depth` batches prepared ahead."""
+    device = kernels.device
+
+    def make(batch: Batch) -> tuple[Batch, Prepared]:
+        return batch, embedding.prepare(batch, False)
+
+    moved = (batch.to(device, non_blocking=True) for batch in batches)
+    with Pipeline(moved, make, device, depth) as ahead:
+        for batch, asked in ahead:
+            scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
+            ahead.fill()
+            yield batch, scores
+            ahead.retire([(batch, asked)])
 
 
 def evaluate(
@@ -70,8 +80,7 @@ def evaluate(
     """
     tasks = tasks_of(model)
     evaluations = [Evaluation() for _ in tasks]
-    for batch, asked in prepared(embedding, kernels, batches, depth):
-        scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
+    for batch, scores in scored(model, embedding, kernels, batches, depth, forward):
         for task, evaluation, own in zip(tasks, evaluations, scores, strict=True):
             groups = None if task.group is None else single(batch, task.group)
             checks = Checks()
@@ -104,7 +113,7 @@ def predict(
     "name.label" and "name.score". A file that was there is replaced once the new one is complete.
     `depth`: batches to prepare ahead.
     """
-    source = prepared(embedding, kernels, batches, depth)
+    source = scored(model, embedding, kernels, batches, depth, forward)
     first = list(islice(source, 1))
     there = first[0][0].columns if first else {}
     main, *others = tasks_of(model)
@@ -113,8 +122,7 @@ def predict(
     known = {name: column for name, column in known.items() if column in there}
     names = ["score", *(f"{task_name(task)}.score" for task in others)]
     with prediction_file(path, [*known, *names]) as file:
-        for batch, asked in chain(first, source):
-            scores = scores_of(model, embedding, batch, asked, forward).unbind(1)
+        for batch, scores in chain(first, source):
             given = {name: single(batch, column) for name, column in known.items() if column}
             file.add({**given, **dict(zip(names, scores, strict=True))})
     return file.rows

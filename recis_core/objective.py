@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recis_core.data import Batch
+from recis_core.leaves import LeafViews
 from recis_core.readback import Readback
 from recis_core.task import Task, tasks_of
 
@@ -100,18 +101,38 @@ def single(batch: Batch, name: str) -> Tensor:
     return column[:, 0]
 
 
-def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `forward` gets: leaves by feature, dense columns of values by name [rows, width].
+class Inputs(Mapping[str, Tensor]):
+    """What `forward` gets: leaves by feature, beside a ragged one its offsets and ids, and `dense`
+    columns of values by name [rows, width]."""
 
-    Labels and sample weights are not among them. Beside a ragged leaf its offsets and ids.
-    """
+    def __init__(self, dense: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> None:
+        self.dense, self.leaves = dense, leaves
+
+    def named(self) -> dict[str, Tensor]:
+        """All of them, as a model is given them."""
+        leaves = self.leaves.named() if isinstance(self.leaves, LeafViews) else self.leaves
+        return {**self.dense, **leaves}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.dense[name] if name in self.dense else self.leaves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.dense
+        yield from self.leaves
+
+    def __len__(self) -> int:
+        return len(self.dense) + len(self.leaves)
+
+
+def inputs_of(model: Any, batch: Batch, leaves: Mapping[str, Tensor]) -> Inputs:
+    """The model's inputs; labels and sample weights are not among them."""
     hidden = {name for task in tasks_of(model) for name in (task.label, task.weight)}
     dense = [
         c.name
         for c in model.columns
         if c.kind == "values" and c.width is not None and c.name not in hidden
     ]
-    return {**{name: batch.dense(name) for name in dense}, **leaves}
+    return Inputs({name: batch.dense(name) for name in dense}, leaves)
 
 
 class Logits(NamedTuple):
@@ -123,7 +144,7 @@ class Logits(NamedTuple):
 
 
 def logits_of(
-    forward: Callable[[dict[str, Tensor]], Any], inputs: dict[str, Tensor], rows: int, tasks: int
+    forward: Callable[[Any], Any], inputs: Mapping[str, Tensor], rows: int, tasks: int
 ) -> Any:
     """The model's logits [rows], of several tasks [rows, tasks], in float32; `Logits` where it has
     an objective of its own.

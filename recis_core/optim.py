@@ -5,8 +5,9 @@ Lazy, as RecIS: a row without a gradient keeps its weight and all its slots.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -172,23 +173,37 @@ class RowOptimizer(torch.optim.Optimizer):
         super().__init__(placeholders, {"lr": rule.lr})
         for own in self.param_groups:
             self.state[own["params"][0]] = rule.begin()
+        self._before: list[tuple[State, State]] = []
 
     @torch.no_grad()
-    def step(self, scale: Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Change every touched row; `scale` [1] float64 multiplies all gradients (clipping)."""
+    def step(self, scale: Tensor | None = None, keep: Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Change every touched row; `scale` [1] float64 multiplies all gradients (clipping).
+
+        `keep` [1] bool: where the device finds it False no row changes; whoever learns of that
+        calls `take_back` before the next step.
+        """
+        self._before = []
         for group, own in zip(self.embedding.groups, self.param_groups, strict=True):
             held = self.embedding.gradients.get(group.name)
             if held is None:
                 continue
             every, rate = group.rate_of(held.tables)
             state = self.state[own["params"][0]]
+            if keep is not None:
+                self._before.append((state, dict(state)))
             scalars = self.rule.scalars(float(own["lr"]) * every, state)
             if isinstance(held, LeafGradients) and scale is None and self.fuses(group.kernels):
-                update_by_leaves(self.rule.op, group, held, rate, scalars)
+                update_by_leaves(self.rule.op, group, kept(held, keep), rate, scalars)
                 continue
             if isinstance(held, LeafGradients):
                 held = held.reduced(group.kernels)
-            update(self.rule.op, group, held, scale, rate, scalars)
+            update(self.rule.op, group, kept(held, keep), scale, rate, scalars)
+
+    def take_back(self) -> None:
+        """The last step was left out on the device: the groups' states are as before it."""
+        for state, before in self._before:
+            state.update(before)
+        self._before = []
 
     def fuses(self, kernels: Kernels) -> bool:
         """Whether gradients that are still in the leaves are reduced while rows are updated.
@@ -212,6 +227,23 @@ class RowOptimizer(torch.optim.Optimizer):
             raise ValueError(f"optimizer state is of groups {saved}, not of {here}")
         state = {int(key): value for key, value in state_dict["state"].items()}
         super().load_state_dict({**state_dict, "state": state})
+
+
+G = TypeVar("G", LeafGradients, RowGradients)
+
+
+def kept(held: G, keep: Tensor | None) -> G:
+    """`held`, whose rows are -1, which no update touches, where `keep` is there and False."""
+    if keep is None:
+        return held
+    rows = held.rows
+    return replace(held, rows=torch.where(keep, rows, none(rows.dtype, rows.device)))
+
+
+@cache
+def none(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-1, shared, so not to be written to: a number would be sent to the device every time."""
+    return torch.full((), -1, dtype=dtype, device=device)
 
 
 def update(

@@ -146,28 +146,49 @@ def leaf_offsets(
     Every position of a tile is a row of its own, made of one value or none; so is every value of
     a ragged leaf. `splits` and `begins` as in `Packed`.
     """
-    pieces: list[tuple[Run, int, int, int]] = []
-    at = 0
-    for run in runs:
-        own = spans[at : at + len(run.features)]
-        for _, alike in groupby(own, key=lambda span: span.bounds is None):
-            end = at + len(list(alike))
-            size = begins[end] - begins[at]
-            if run.pooling != "ragged":
-                size = (end - at) * rows * (run.length or 1)
-            pieces.append((run, at, end, size))
-            at = end
-    offsets = splits.new_empty(sum(piece[3] for piece in pieces) + 1)
+    pieces = pieces_of(runs, spans)
+    sizes = [
+        begins[end] - begins[first]
+        if run.pooling == "ragged"
+        else (end - first) * rows * (run.length or 1)
+        for run, first, end in pieces
+    ]
+    offsets = splits.new_empty(sum(sizes) + 1)
     leaf = 0
-    for run, first, end, size in pieces:
-        if run.pooling == "ragged":
-            torch.arange(begins[first], begins[end], out=offsets[leaf : leaf + size])
+    for (run, first, end), size in zip(pieces, sizes, strict=True):
+        width = spans[first].width if spans[first].bounds is None and run.length is None else 0
+        if run.pooling == "ragged" or width:
+            # One value a row, or evenly many.
+            out = offsets[leaf : leaf + size]
+            torch.arange(begins[first], begins[end], width or 1, out=out)
         else:
             moved = splits.as_strided((end - first, 1), (1, 1), splits.storage_offset() + first)
             lay(offsets, leaf, rows_offsets(spans[first:end]), moved, run.length)
         leaf += size
     offsets[-1:].fill_(begins[-1])
     return offsets
+
+
+def pieces_of(runs: Sequence[Run], spans: Sequence[Span]) -> list[tuple[Run, int, int]]:
+    """Features from one place to another whose leaf offsets are made together, as the run says:
+    those of a run that are even alike or bounded, and of the next where its bounds lie on."""
+    pieces: list[tuple[Run, int, int]] = []
+    at = 0
+    for run in runs:
+        own = spans[at : at + len(run.features)]
+        for _, alike in groupby(own, key=lambda s: s.width if s.bounds is None else None):
+            end = at + len(list(alike))
+            before = pieces[-1][0] if pieces else run
+            bags = before.length is run.length is None and "ragged" not in (
+                before.pooling,
+                run.pooling,
+            )
+            if pieces and bags and spans[at].lies_on(spans[at - 1]):
+                pieces[-1] = (before, pieces[-1][1], end)
+            else:
+                pieces.append((run, at, end))
+            at = end
+    return pieces
 
 
 def lay(out: Tensor, at: int, own: Tensor, begins: Tensor, length: int | None) -> None:

@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 
 
 class Pending:
-    """Tells a trainer's callbacks of each step, on a GPU when the next one is launched.
-
-    At once where the guard waited for the step's norm, or the device is the host itself.
-    """
+    """Settles each step of a trainer and tells its callbacks: at once where the device is the host
+    itself; on a GPU when the next step's gradients are launched, by when the device is past it."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        on_cpu = torch.device(trainer.kernels.device).type == "cpu"
-        self.at_once = trainer.settings.guard > 0 or on_cpu
+        self.at_once = torch.device(trainer.kernels.device).type == "cpu"
         self._last: Launched | None = None
         self.resume()
 
@@ -32,14 +29,13 @@ class Pending:
         self._began = time.perf_counter()
 
     def add(self, launched: Launched) -> None:
-        """Tell of the step before, and of this one if its numbers are there."""
-        self.flush()
+        """Take up a step; the one before it is told of."""
         self._last = launched
         if self.at_once:
             self.flush()
 
     def flush(self) -> None:
-        """Tell of all steps; waits for the device."""
+        """Tell of the step taken up, if it was not yet; waits for the device to be past it."""
         launched, self._last = self._last, None
         if launched is not None:
             done = self.trainer.settle(launched)

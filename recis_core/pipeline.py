@@ -1,77 +1,69 @@
-"""Batches made ready ahead of the step that consumes them, by a thread, on a stream of its own."""
+"""Batches made ready while a step's backward pass is launched, by a thread, on its own stream."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
-from itertools import count
-from threading import Semaphore
 from typing import Generic, TypeVar
 
 import torch
 
-from recis_core.data import Batch
-from recis_core.io.stream import worked
+from recis_core.io.prefetch import Failure
 
+S = TypeVar("S")
 T = TypeVar("T")
-Turn = Callable[[], None]
 
 
-class Closed(Exception):  # noqa: N818 - tells the thread to end, is no error
-    """Nobody will consume what is being made."""
+class Pipeline(Generic[S, T]):
+    """Iterates `make(one)` for every one of `source`, up to `depth` of them made ahead.
 
-
-class Pipeline(Generic[T]):
-    """Iterates `make(batch, turn)` for every batch of `source`, up to `depth` of them ahead.
-
-    With depth 0 each is made when it is asked for, by the thread and on the stream that asks.
-    Otherwise one thread reads, moves to the device and makes, on a GPU on a side stream, which
-    the consumer's stream waits for, not its thread. `make` calls `turn` where it must not go on
-    before the consumer has said `advance` for the step before; a step takes `per_step` items.
-    Errors of `source` and `make` are raised at the consumer, in the place of the item.
+    They are made by a thread between the consumer's `fill` and what it calls next of the pipeline,
+    which waits for the thread; so it says `fill` when it has something else to do. On a GPU that
+    is on a side stream, which the consumer's stream waits for. `fill` also reads one more, so that
+    its transfer need not be waited for. What was not made ahead is made when it is asked for, by
+    the consumer; with depth 0 on its stream.
+    Errors of `source` and `make` are raised in the place of the item.
 
     The memory of an item belongs to the side stream: hand it to `retire` after the last work on
     it is launched, and it is held until the side stream has waited for that work.
 
-    To be entered: at the exit the thread has ended. It waits for the item being made.
+    To be entered; at the exit the thread has ended and `source` is closed.
     """
 
     def __init__(
         self,
-        source: Iterable[Batch],
-        make: Callable[[Batch, Turn], T],
+        source: Iterable[S],
+        make: Callable[[S], T],
         device: torch.device | str,
         depth: int,
-        per_step: int = 1,
     ) -> None:
         if depth < 0:
             raise ValueError(f"depth is {depth}, not 0 or more")
-        self._source, self._make, self.depth = source, make, depth
-        self._device, self._per_step = torch.device(device), per_step
+        self._source, self._make, self.depth = (one for one in source), make, depth
+        self._device = torch.device(device)
         on_gpu = self._device.type == "cuda" and depth > 0
         self._side = side_stream(self._device) if on_gpu else None
-        self._gate = Semaphore(1)
-        self._closed = False
-        self._number = 0
-        self._spent: deque[tuple[torch.cuda.Event, Sequence[T]]] = deque()
-        self._stack = ExitStack()
-        self._running: Iterator[tuple[T, torch.cuda.Event | None]] = iter(())
+        self._read: tuple[S] | Failure | None = None
+        self._ready: deque[tuple[T, torch.cuda.Event | None] | Failure] = deque()
+        self._spent: list[tuple[torch.cuda.Event, Sequence[T]]] = []
+        self._thread = ThreadPoolExecutor(1, "recis-prepare") if depth else None
+        self._filling: Future[None] | None = None
 
-    def __enter__(self) -> Pipeline[T]:
+    def __enter__(self) -> Pipeline[S, T]:
         if self._side is not None:
-            # What the consumer has launched so far may be what the batches are made with.
+            # What the consumer has launched so far may be what the items are made with.
             self._side.wait_stream(torch.cuda.current_stream(self._device))
-        self._running = self._stack.enter_context(
-            worked(self._items(), self.depth, "recis-prepare")
-        )
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._closed = True
-        self._gate.release()
-        self._stack.close()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._source.close()
+        self._read = None
+        self._ready.clear()
         if self._side is not None:
             self._side.wait_stream(torch.cuda.current_stream(self._device))
         self._spent.clear()
@@ -80,34 +72,72 @@ class Pipeline(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        item, made = next(self._running)
+        self._filled()
+        if not self._ready:
+            with self._lane():
+                self._ready.append(self._next())
+        found = self._ready.popleft()
+        if isinstance(found, Failure):
+            raise found.error
+        item, made = found
         if made is not None:
             torch.cuda.current_stream(self._device).wait_event(made)
         return item
 
-    def advance(self) -> None:
-        """The step in progress has changed all that `make` looks at: the next one's turn."""
-        self._gate.release()
+    def fill(self) -> None:
+        """Begin to make what is to be ahead."""
+        self._filled()
+        if self._thread is not None:
+            spent, self._spent = self._spent, []
+            self._filling = self._thread.submit(self._fill, spent)
+
+    def _filled(self) -> None:
+        """Wait until nothing is being made."""
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            filling.result()
+
+    def _fill(self, spent: list[tuple[torch.cuda.Event, Sequence[T]]]) -> None:
+        with self._lane():
+            while spent:
+                # The side stream has the memory of these after the work that uses them.
+                done, items = spent.pop(0)
+                assert self._side is not None
+                self._side.wait_event(done)
+                del items
+            while len(self._ready) < self.depth:
+                self._ready.append(self._next())
+            self._read = self._read or self._one()
 
     def retire(self, items: Sequence[T]) -> None:
         """Nothing more will be launched that uses `items`."""
+        self._filled()
         if self._side is not None:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self._device))
             self._spent.append((done, items))
 
-    def _items(self) -> Generator[tuple[T, torch.cuda.Event | None], None, None]:
-        source = iter(self._source)
-        for self._number in count():
-            with self._lane():
-                self._let_go()
-                batch = next(source, None)
-                if batch is None:
-                    return
-                batch = batch.to(self._device, non_blocking=True)
-                item, made = self._make(batch, self._turn), self._mark()
-            yield item, made
-            del item, batch
+    def _next(self) -> tuple[T, torch.cuda.Event | None] | Failure:
+        """The next item, and when the side stream has made it."""
+        read, self._read = self._read or self._one(), None
+        if isinstance(read, Failure):
+            return read
+        try:
+            item = self._make(*read)
+        except Exception as error:
+            return Failure(error)
+        if self._side is None:
+            return item, None
+        made = torch.cuda.Event()
+        made.record(self._side)
+        return item, made
+
+    def _one(self) -> tuple[S] | Failure:
+        """What `source` has next; its end is a failure, too."""
+        try:
+            return (next(self._source),)
+        except Exception as error:
+            return Failure(error)
 
     @contextmanager
     def _lane(self) -> Iterator[None]:
@@ -118,27 +148,6 @@ class Pipeline(Generic[T]):
             else:
                 with torch.cuda.stream(self._side):
                     yield
-
-    def _let_go(self) -> None:
-        """Let the side stream have the memory of what was retired, after the work that uses it."""
-        while self._spent:
-            done, items = self._spent.popleft()
-            assert self._side is not None
-            self._side.wait_event(done)
-            del items
-
-    def _mark(self) -> torch.cuda.Event | None:
-        if self._side is None:
-            return None
-        made = torch.cuda.Event()
-        made.record(self._side)
-        return made
-
-    def _turn(self) -> None:
-        if self._number % self._per_step == 0:
-            self._gate.acquire()
-        if self._closed:
-            raise Closed
 
 
 @cache

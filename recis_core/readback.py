@@ -15,10 +15,12 @@ class Readback:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        together = torch.cat([t.detach().reshape(-1) for t in tensors])
+        parts = [t.detach().reshape(-1) for t in tensors]
+        on_gpu = parts[0].is_cuda
+        together = parts[0] if on_gpu and len(parts) == 1 else torch.cat(parts)
         self._event: torch.cuda.Event | None = None
         self._host = together
-        if together.device.type == "cuda":
+        if on_gpu:
             self._host = torch.empty(together.shape, dtype=together.dtype, pin_memory=True)
             self._host.copy_(together, non_blocking=True)
             self._event = torch.cuda.Event()

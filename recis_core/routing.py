@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,16 +66,13 @@ class Asking:
     salts: Tensor
 
 
-def routes(kernels: Kernels, exchange: Exchange, asking: Sequence[Asking]) -> list[Route]:
-    """Deduplicate the packed ids of each group; one wait for all their counts."""
-    if not asking:
-        return []
-    parted = [
-        kernels.ids_partition(a.ids, a.splits, a.tables, a.salts, exchange.world) for a in asking
-    ]
-    counts = Readback([sent for _, _, sent, _ in parted]).counts()
-    made = []
-    for i, (unique, of, sent, inverse) in enumerate(parted):
-        distinct = sum(counts[i * exchange.world : (i + 1) * exchange.world])
-        made.append(Route(unique[:distinct], of[:distinct], sent, exchange.counts(sent), inverse))
-    return made
+def routes(kernels: Kernels, exchange: Exchange, asking: Sequence[Asking]) -> Iterator[Route]:
+    """Deduplicate the packed ids of each group; all are launched when the first is asked for, and
+    each waits for its own count alone."""
+    parted = []
+    for a in asking:
+        own = kernels.ids_partition(a.ids, a.splits, a.tables, a.salts, exchange.world)
+        parted.append((own, Readback([own[2]])))
+    for (unique, of, sent, inverse), counts in parted:
+        distinct = sum(counts.counts())
+        yield Route(unique[:distinct], of[:distinct], sent, exchange.counts(sent), inverse)

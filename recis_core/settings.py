@@ -34,9 +34,11 @@ class TrainReader(Protocol):
     def restore(self, state: Any) -> None: ...
 
 
-def adamw(parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """AdamW as torch has it by default, lr 1e-3."""
-    return torch.optim.AdamW(parameters, lr=1e-3)
+def adamw(parameters: Iterable[Any]) -> Optimizer:
+    """AdamW as torch has it by default, lr 1e-3; on a GPU in its fused form."""
+    given = list(parameters)
+    flat = [p for one in given for p in (one["params"] if isinstance(one, dict) else [one])]
+    return torch.optim.AdamW(given, lr=1e-3, fused=all(p.is_cuda for p in flat) or None)
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,18 @@ class Settings:
     """How to train; the batch size and the number of epochs are the reader's.
 
     `steps`: optimizer steps to end after, if the reader does not end before. `accumulation`:
-    batches a step takes. `clip`: largest norm of the gradient, over dense and sparse.
-    `guard`: successive steps whose gradient may be NaN or infinite, each of which changes nothing;
-    one more is an error; 0 looks at no gradient. `dense` makes the dense parameters' optimizer,
-    `scheduler` a schedule, by step, of it and of the rows' optimizer. `evaluate_every`,
-    `save_every`: steps between; None: at the end of each epoch; both happen after the last step.
-    `keep`: checkpoints to keep. `threads`: torch's, None for as they are. `overlap`: batches to
-    read and prepare ahead of the step, by a thread; None: 1 on a GPU and none on a CPU, whose
-    cores the step has use for. `patience`: end after so many evaluations in a row that do not
-    better `metric` (auc, grouped_auc, log_loss); None: never.
-    `precision`: of the dense part; embedding rows, gradients' sums and
-    updates are float32 either way. `compile`: the dense part by `torch.compile` as one graph.
+    batches a step takes. `clip`: largest norm of the gradient, over dense and sparse. `guard`:
+    successive steps whose gradient may be NaN or infinite, each of which changes nothing; one more
+    is an error; 0 looks at no gradient. On a GPU nobody waits for the answer where the dense
+    optimizer is a fused Adam or AdamW: such an error then comes before the next step changes
+    anything but new rows. `dense` makes the dense parameters' optimizer, `scheduler` a schedule, by
+    step, of it and of the rows' optimizer. `evaluate_every`, `save_every`: steps between; None: at
+    the end of each epoch; both happen after the last step. `keep`: checkpoints to keep. `threads`:
+    torch's, None for as they are. `overlap`: steps whose batches to read and prepare ahead, while
+    the device is busy; None: 1 on a GPU, 0 on a CPU. `patience`: end after so many evaluations in a
+    row that do not better `metric` (auc, grouped_auc, log_loss); None: never. `precision`: of the
+    dense part; embedding rows, gradients' sums and updates are float32 either way. `compile`: the
+    dense part by `torch.compile` as one graph.
     """
 
     steps: int | None = None

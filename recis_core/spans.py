@@ -44,6 +44,11 @@ class Span(NamedTuple):
             return even_offsets(self.rows, self.width, self.flat.device)
         return self.bounds[self.at : self.at + self.rows + 1]
 
+    def lies_on(self, before: Span) -> bool:
+        """Whether its boundaries are there and begin where those of `before` end."""
+        there = self.bounds is not None and self.bounds is before.bounds
+        return there and self.at == before.at + before.rows + 1
+
     def moved(self, flat: Tensor, begin: int) -> Span:
         """As many values, in segments as long, from `begin` of `flat` on."""
         return Span(flat, begin, self.count, self.rows, self.width, self.bounds, self.at)

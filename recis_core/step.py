@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,17 @@ from torch import Tensor
 
 from recis_core.data import Batch
 from recis_core.embedding import Embedding, Prepared
-from recis_core.objective import Target, inputs_of, logits_of, loss_of, total_of
+from recis_core.objective import Target, inputs_of, logits_of, loss_of, target_of, total_of
+from recis_core.pipeline import Pipeline
 from recis_core.readback import Readback
+from recis_core.settings import TrainReader
+from recis_core.task import Task
+
+Act = Callable[[], None]
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,25 @@ class Ready:
     target: Target
     asked: Batch | Prepared
     position: Mapping[str, Any] | None
+
+
+def pipeline_of(
+    reader: TrainReader, embedding: Embedding, tasks: Sequence[Task], depth: int
+) -> Pipeline[tuple[Batch, Any], Ready]:
+    """The batches of `reader` made ready, prepared if `depth` of them are ahead of the step."""
+    device = embedding.kernels.device
+
+    def batches() -> Iterator[tuple[Batch, Any]]:
+        for batch in reader:
+            yield batch.to(device, non_blocking=True), reader.state()
+
+    def make(read: tuple[Batch, Any]) -> Ready:
+        batch, position = read
+        target = target_of(tasks, batch)
+        asked = embedding.prepare(batch, True) if depth else batch
+        return Ready(batch, target, asked, position)
+
+    return Pipeline(batches(), make, device, depth)
 
 
 class Numbers:
@@ -59,24 +87,24 @@ class Launched:
     step: int
     epoch: int
     rows: int
-    skipped: bool
     numbers: Numbers
 
     def counted(self) -> dict[str, Any]:
         """What is known at once."""
-        return dict(step=self.step, epoch=self.epoch, rows=self.rows, skipped=self.skipped)
+        return dict(step=self.step, epoch=self.epoch, rows=self.rows)
 
 
 def gradients(
     model: Any,
-    forward: Callable[[dict[str, Tensor]], Any],
+    forward: Callable[[Mapping[str, Tensor]], Any],
     embedding: Embedding,
     ready: Sequence[Ready],
-    looked_up: Callable[[], None],
+    meanwhile: Act = nothing,
 ) -> list[Tensor]:
     """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
 
-    `forward`: how the model is called. `looked_up` is called when the new ids of all have rows.
+    `forward`: how the model is called. `meanwhile` is called before the last backward(), during
+    which another thread has the interpreter.
     """
     # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
     total = total_of([each.target for each in ready])
@@ -84,11 +112,11 @@ def gradients(
     for number, each in enumerate(ready, 1):
         each.target.checks.require()
         leaves = embedding.lookup(each.asked, train=True)
-        if number == len(ready):
-            looked_up()
         inputs = inputs_of(model, each.batch, leaves)
         tasks = len(each.target.shares)
         share = loss_of(logits_of(forward, inputs, each.batch.rows, tasks), each.target, total)
+        if number == len(ready):
+            meanwhile()
         share.backward()
         embedding.accumulate()
         shares.append(share.detach())

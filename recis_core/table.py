@@ -85,7 +85,7 @@ class Group:
         rates = {table.rate for table in self.tables}
         return (rates.pop(), None) if len(rates) == 1 else (1.0, self.rates[tables.long()])
 
-    def look(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, int, int]:
+    def look(self, tables: Tensor, ids: Tensor) -> Look:
         """Look distinct pairs up without waiting for how many are missing; see `found_of`."""
         with self.access.reading():
             rows, missing = self.map.find(tables, ids)
@@ -93,7 +93,8 @@ class Group:
 
     def find(self, tables: Tensor, ids: Tensor) -> Found:
         """Look distinct pairs up; nothing changes."""
-        return found_of([self.look(tables, ids)])[0]
+        looked = [self.look(tables, ids)]
+        return found_of(looked, missing_of(looked))[0]
 
     def refresh(self, found: Found, tables: Tensor, ids: Tensor) -> Found:
         """`found` as the map says now: rows stay, what was missing may have come since."""
@@ -164,14 +165,20 @@ class Group:
             return self.map.erase(tables, ids)
 
 
-def found_of(looked: Sequence[tuple[Tensor, Tensor, int, int]]) -> list[Found]:
-    """What several calls of `Group.look` found, after one wait for all their counts."""
-    if not looked:
-        return []
-    counts = Readback([missing for _, missing, _, _ in looked]).counts()
+Look = tuple[Tensor, Tensor, int, int]
+
+
+def missing_of(looked: Sequence[Look]) -> Readback | None:
+    """How many pairs each of several calls of `Group.look` lacked, on the way to the host."""
+    return Readback([missing for _, missing, _, _ in looked]) if looked else None
+
+
+def found_of(looked: Sequence[Look], missing: Readback | None) -> list[Found]:
+    """What several calls of `Group.look` found, after one wait for `missing_of` them."""
+    counts = missing.counts() if missing is not None else []
     return [
-        Found(rows, absent(rows, missing), missing, inserted, erased)
-        for missing, (rows, _, inserted, erased) in zip(counts, looked, strict=True)
+        Found(rows, absent(rows, count), count, inserted, erased)
+        for count, (rows, _, inserted, erased) in zip(counts, looked, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
@@ -15,20 +16,21 @@ from torch import nn
 from recis_core import checkpoint, inference, resume
 from recis_core.callbacks import Callback
 from recis_core.checkpoint import CheckpointError
-from recis_core.clipping import clip_and_guard
+from recis_core.clipping import clip_and_guard, step_if, steps_if_told
 from recis_core.data import Batch
 from recis_core.dense import forward_of
 from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
 from recis_core.kernels import Kernels
+from recis_core.leaves import layout_of
 from recis_core.metrics import RunningLoss
 from recis_core.objective import target_of
 from recis_core.optim import RowOptimizer, Rule
 from recis_core.pending import Pending
-from recis_core.pipeline import Pipeline, Turn, depth_of
+from recis_core.pipeline import depth_of
 from recis_core.settings import Settings, TrainReader
-from recis_core.step import Launched, Numbers, Ready, gradients
+from recis_core.step import Act, Launched, Numbers, Ready, gradients, nothing, pipeline_of
 from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
@@ -62,10 +64,11 @@ class Trainer:
             torch.set_num_threads(settings.threads)
         self.model: Any = model.to(kernels.device)
         self.tasks = tasks_of(model)
-        self.forward = forward_of(self.model, settings.precision, settings.compile)
         self.kernels, self.settings, self.reader = kernels, settings, reader
         self.valid, self.folder, self.callbacks = valid, folder, tuple(callbacks)
         self.embedding = embedding(self.model.features, kernels, rule, seed=settings.seed)
+        how = settings.precision, settings.compile, layout_of(self.embedding.runs)
+        self.forward = forward_of(self.model, *how)
         self.row_optimizer = RowOptimizer(self.embedding, rule)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = getattr(model, "parameter_groups", lambda: self.parameters)()
@@ -151,13 +154,14 @@ class Trainer:
         settings, epoch = self.settings, self.epoch
         self._position = self.reader.state()
         try:
-            with self._pipeline(self.reader) as ahead:
+            depth = depth_of(settings.overlap, self.kernels.device) * settings.accumulation
+            with pipeline_of(self.reader, self.embedding, self.tasks, depth) as ahead:
                 pending = Pending(self)
                 while not (self.step == settings.steps or self.early.reached):
                     ready = list(islice(ahead, settings.accumulation))
                     if not ready:
                         break
-                    launched = self.launch_step(ready, ahead.advance)
+                    launched = self.launch_step(ready, pending.flush, ahead.fill)
                     ahead.retire(ready)
                     pending.add(launched)
                     ended, epoch = self.epoch > epoch, self.epoch
@@ -169,15 +173,6 @@ class Trainer:
             if self.reader.state() != self._position:
                 self.reader.restore(self._position)
             self._position = None
-
-    def _pipeline(self, reader: TrainReader) -> Pipeline[Ready]:
-        depth = depth_of(self.settings.overlap, self.kernels.device)
-
-        def make(batch: Batch, turn: Turn) -> Ready:
-            asked = self.embedding.prepare(batch, True, turn) if depth else batch
-            return Ready(batch, target_of(self.tasks, batch), asked, reader.state())
-
-        return Pipeline(reader, make, self.kernels.device, depth, self.settings.accumulation)
 
     def _between(self, pending: Pending, epoch_ended: bool) -> None:
         """What is due after a step."""
@@ -205,31 +200,33 @@ class Trainer:
         return self.settle(self.launch_step(ready))
 
     def launch_step(
-        self, ready: Sequence[Ready], looked_up: Callable[[], None] = lambda: None
+        self, ready: Sequence[Ready], settled: Act = nothing, meanwhile: Act = nothing
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
-        `looked_up` is called when their new ids have rows.
+        `settled` is called before anything but new rows changes: a step before must be by then.
+        `meanwhile`: see `gradients`.
         """
         self.model.train()
-        shares = gradients(self.model, self.forward, self.embedding, ready, looked_up)
+        shares = gradients(self.model, self.forward, self.embedding, ready, meanwhile)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
-        clipped = clip_and_guard(
-            self.parameters, self.embedding, settings.clip, settings.guard > 0, numbers.read
-        )
+        read = None if steps_if_told(dense) else numbers.read
+        given = self.parameters, self.embedding, settings.clip, settings.guard > 0, read
+        clipped = clip_and_guard(*given)
         numbers.send(clipped.norm)
+        settled()
         if clipped.finite:
             if dense is not None:
-                dense.step()
-            self.row_optimizer.step(clipped.scale)
+                step_if(dense, clipped.keep)
+            self.row_optimizer.step(clipped.scale, clipped.keep)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         for scheduler in self.schedulers:
             scheduler.step()
-        return self._count(ready, numbers, not clipped.finite)
+        return self._count(ready, numbers)
 
-    def _count(self, ready: Sequence[Ready], numbers: Numbers, skipped: bool) -> Launched:
+    def _count(self, ready: Sequence[Ready], numbers: Numbers) -> Launched:
         """Advance the counters past a step."""
         epoch, rows = self.epoch, sum(each.batch.rows for each in ready)
         self.step += 1
@@ -238,21 +235,24 @@ class Trainer:
             self.epoch = int(ready[-1].position["epoch"])
             if self._position is not None:
                 self._position = ready[-1].position
-        self.skipped += skipped
-        self.skipped_in_a_row = (self.skipped_in_a_row + 1) if skipped else 0
-        return Launched(self.step, epoch, rows, skipped, numbers)
+        return Launched(self.step, epoch, rows, numbers)
 
     def settle(self, launched: Launched) -> dict[str, Any]:
         """The fields of `Step`; waits for the device. FloatingPointError after too many skipped."""
         loss, norm = launched.numbers.values()
+        skipped = self.settings.guard > 0 and norm is not None and not math.isfinite(norm)
+        self.skipped += skipped
+        self.skipped_in_a_row = (self.skipped_in_a_row + 1) if skipped else 0
+        if skipped:
+            self.row_optimizer.take_back()
         if self.skipped_in_a_row > self.settings.guard > 0:
             raise FloatingPointError(
                 f"step {launched.step}: the gradient was not finite in "
                 f"{self.skipped_in_a_row} successive steps, loss {loss}"
             )
-        if not launched.skipped:
+        if not skipped:
             self.running.add(loss)
-        return {**launched.counted(), "loss": loss, "norm": norm}
+        return {**launched.counted(), "loss": loss, "norm": norm, "skipped": skipped}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """rows, auc, grouped_auc if the task has a group, log_loss, calibration over `batches`."""

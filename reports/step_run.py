@@ -15,25 +15,19 @@ import json
 import statistics
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-import backends
 from recis_core import optim
-from recis_core.callbacks import Callback, Step
-from recis_core.settings import Settings
-from recis_core.train import Trainer
 from reports.console import say
-from reports.step_feeds import Held, read_rate, reader_of, staged_batches
-from roofline.idle import DeviceTrace
+from reports.step_feeds import read_rate, staged_batches
+from reports.step_subject import Subject
 from roofline.processor import describe
 from roofline.record import versions
-from roofline.stopwatch import Stopwatch
 from roofline.timer import Timer
 from workloads import find
 from workloads.plan import plan_of
@@ -41,94 +35,6 @@ from workloads.plan import plan_of
 MIB = 1 << 20
 LOSSES = 10
 TOLERANCE = 1e-4  # of a float32 loss, relative: sums are made in another order
-
-
-class Steps(Callback):
-    """The loss of every step and the moment at which it was told."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.moments: list[float] = []
-
-    def on_step(self, trainer: Trainer, step: Step) -> None:
-        self.losses.append(step.loss)
-        self.moments.append(time.perf_counter())
-
-
-class Subject:
-    """A trainer of the workload on one backend, and what its steps told.
-
-    `feed`: a folder of files to read, None for the batches held in memory.
-    """
-
-    def __init__(
-        self, asked: argparse.Namespace, backend: str, feed: Path | None = None, **how: Any
-    ) -> None:
-        torch.manual_seed(0)
-        kind = find("mse")
-        defaults = kind.defaults(asked.size)
-        kernels = backends.load(*backend.split("+"), device=asked.device)
-        self.steps = Steps()
-        self.before = allocated()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        model: Any = kind.model(asked.size)
-        batch = asked.staged[0].rows
-        self.trainer = Trainer(
-            model,
-            kernels,
-            optim.AdamW(lr=defaults.lr, decay=0.0),
-            Held(asked.staged, kernels) if feed is None else reader_of(feed, model, batch, kernels),
-            settings=Settings(
-                dense=lambda p: torch.optim.AdamW(
-                    p, lr=defaults.dense_lr, fused=asked.device == "cuda"
-                ),
-                **how,
-            ),
-            callbacks=[self.steps],
-        )
-
-    def go(self, steps: int) -> list[float]:
-        """Train on; -> seconds of each step but the first two."""
-        trainer = self.trainer
-        trainer.settings = replace(trainer.settings, steps=trainer.step + steps)
-        del self.steps.moments[:]
-        trainer.train()
-        allocated()
-        return [b - a for a, b in pairwise(self.steps.moments[1:])]
-
-    def apart(self, steps: int) -> tuple[dict[str, float], float]:
-        """Seconds of each stage of a mean step, waited for one by one, and of the sparse part."""
-        before = self.trainer.settings
-        self.trainer.settings = replace(before, overlap=0)
-        self.go(2)
-        with Stopwatch(self.trainer) as watch:
-            self.go(steps)
-        self.trainer.settings = before
-        return watch.means(), watch.sparse
-
-    def busy(self, steps: int) -> dict[str, float]:
-        """Seconds of a mean step in which the GPU did something; see `busy_of`."""
-        if not torch.cuda.is_available():
-            return {}
-        with DeviceTrace() as trace:
-            self.go(steps)
-        return {what: own / steps for what, own in trace.busy().items()}
-
-    @property
-    def peak(self) -> int:
-        """Most bytes torch had allocated since this subject began, less what was there before."""
-        if not torch.cuda.is_available():
-            return 0
-        return torch.cuda.max_memory_allocated() - self.before
-
-
-def allocated() -> int:
-    """Bytes in use on the GPU when it has nothing left to do; 0 without one."""
-    if not torch.cuda.is_available():
-        return 0
-    torch.cuda.synchronize()
-    return torch.cuda.memory_allocated()
 
 
 def write_data(asked: argparse.Namespace) -> dict[str, Any]:
@@ -189,8 +95,15 @@ def in_turns(asked: argparse.Namespace) -> dict[str, Any]:
         parts = "  ".join(f"{part} {own * 1e3:.2f}" for part, own in stages.items())
         say(f"{name}: step {found[name]['step'] * 1e3:.2f} ms; apart, ms: {parts}")
         say(f"  sparse part {sparse * 1e3:.2f} ms, MBU {found[name]['sparse_mbu']:.1%}")
+        busy, own = subject.device(3)
+        if own:
+            found[name] |= {"device_stages": busy, "device_sparse": own}
+            found[name]["device_sparse_mbu"] = asked.minimum / own / asked.copy
+            parts = "  ".join(f"{part} {seconds * 1e3:.2f}" for part, seconds in busy.items())
+            say(f"  device alone: {own * 1e3:.2f} ms, MBU {asked.minimum / own / asked.copy:.1%}")
+            say(f"  device in each stage, ms: {parts}")
     if asked.profile:
-        profile(subjects[asked.time[0]], asked.folder)
+        profiled(subjects[asked.time[0]], asked.folder)
     return found
 
 
@@ -223,12 +136,10 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         del subject
 
 
-def profile(subject: Subject, folder: Path) -> None:
+def profiled(subject: Subject, folder: Path) -> None:
     """Kernels and host calls of three steps, as tables."""
-    from torch.profiler import ProfilerActivity
-
     both = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=both) as seen:
+    with profile(activities=both) as seen:
         subject.go(3)
     averages = seen.key_averages()
     text = [averages.table(sort_by=by, row_limit=45, max_name_column_width=70)

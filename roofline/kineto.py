@@ -76,6 +76,31 @@ def summed(events: Sequence[Mapping[str, Any]], steps: int) -> DeviceTime:
     return DeviceTime(ops, union(stretches) * MICRO / steps, len(work) / steps)
 
 
+def stage_time(path: Path, steps: int) -> dict[str, float]:
+    """Seconds of a mean step in which the device did something, by the stages of a `Stopwatch`,
+    from a trace of `steps` steps; "" where it was in none. As each stage is waited for, what was
+    done in its time is its own."""
+    return staged(json.loads(path.read_text())["traceEvents"], steps)
+
+
+def staged(events: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
+    """As `stage_time`, of the events themselves."""
+    spans = []
+    for e in events:
+        name = str(e.get("name", ""))
+        if e.get("cat") == "user_annotation" and name.startswith(PREFIX):
+            begin, took = float(e["ts"]), float(e["dur"])
+            spans.append((took, begin, begin + took, Mark.of(name).stage))
+    spans.sort()  # a stage within another is the shorter one
+    work: dict[str, list[tuple[float, float]]] = {}
+    for e in events:
+        if e.get("cat") in WORK:
+            at = float(e["ts"])
+            own = next((stage for _, begin, end, stage in spans if begin <= at < end), "")
+            work.setdefault(own, []).append((at, at + float(e["dur"])))
+    return {stage: union(own) * MICRO / steps for stage, own in work.items()}
+
+
 def op_of(op: str, stage: str) -> str:
     return "" if op == stage else op
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.profiler import record_function
+
+from roofline.kineto import Mark
 
 if TYPE_CHECKING:
     from recis_core.train import Trainer
@@ -18,12 +22,14 @@ if TYPE_CHECKING:
 class Stopwatch:
     """Within a `with`, times the stages of every step that the trainer makes, in seconds.
 
-    Batches must not be prepared ahead meanwhile: two threads' stages would mix.
+    Batches must not be prepared ahead meanwhile: a stage would wait for another step's. With
+    `marked` a trace has the stages, for `kineto.stage_time`, and their seconds are the trace's too.
     """
 
     SPARSE = ("prepare", "lookup", "gradient", "norm", "update")  # partition to update
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, marked: bool = False) -> None:
+        self.marked = marked
         self.device = torch.device(trainer.kernels.device)
         self.trainer = trainer
         self.seconds: dict[str, float] = {}
@@ -73,8 +79,12 @@ class Stopwatch:
         def timed(*args: Any, **named: Any) -> Any:
             began = self._now()
             self._inner.append(0.0)
+            mark = record_function(Mark(stage, "").text) if self.marked else nullcontext()
             try:
-                return call(*args, **named)
+                with mark:
+                    result = call(*args, **named)
+                    self._now()
+                    return result
             finally:
                 took = self._now() - began
                 own = took - self._inner.pop()

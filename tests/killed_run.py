@@ -22,9 +22,9 @@ def say(*words: object) -> None:
 class Announced(Trainer):
     """Says when a step or a save begins and ends."""
 
-    def launch_step(self, ready, looked_up):
+    def launch_step(self, *given):
         say("step", self.step + 1, "begins")
-        launched = super().launch_step(ready, looked_up)
+        launched = super().launch_step(*given)
         say("step", self.step, "ends")
         return launched
 

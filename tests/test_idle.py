@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roofline.idle import busy_of
+from roofline.kineto import staged
 
 
 def test_what_overlaps_counts_once():
@@ -18,3 +19,23 @@ def test_what_overlaps_counts_once():
     want = {"any": 500, "kernels": 400, "stream 1": 400, "stream 2": 200}
     assert found == pytest.approx(want)
     assert busy_of([]) == {"any": 0, "kernels": 0}
+
+
+def event(kind, name, begin, took):
+    return {"cat": kind, "name": name, "ts": float(begin), "dur": float(took)}
+
+
+def test_what_the_device_does_belongs_to_the_innermost_stage():
+    events = [
+        event("user_annotation", "recis:lookup:", 0, 100),
+        event("user_annotation", "recis:prepare:", 10, 40),
+        event("user_annotation", "Optimizer.step", 150, 50),
+        event("kernel", "find", 12, 8),
+        event("kernel", "beside find", 16, 8),
+        event("kernel", "pool", 60, 20),
+        event("gpu_memcpy", "Memcpy", 90, 4),
+        event("kernel", "relu", 160, 5),
+        event("cuda_runtime", "cudaLaunchKernel", 1, 100),
+    ]
+    found = {stage: 2e6 * seconds for stage, seconds in staged(events, 2).items()}
+    assert found == pytest.approx({"prepare": 12, "lookup": 24, "": 5})

@@ -1,15 +1,11 @@
-"""Batches prepared ahead: the same training bit by bit, whatever the thread does and when."""
+"""Batches prepared ahead: the same training bit by bit, however far and whatever happens."""
 
 from __future__ import annotations
 
-import threading
-import time
 from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import backends
 from recis_core.data import Batch, Ragged
@@ -54,68 +50,6 @@ def test_overlapped_steps_are_the_same_bits(name, accumulation):
         assert trainer.epoch == expected.epoch == 1
 
 
-class Late(Embedding):
-    """Prepares and looks up as late as `pauses` says, in seconds, one after the other."""
-
-    pauses: tuple[float, ...] = ()
-
-    def _pause(self):
-        with LOCK:
-            pauses = type(self).pauses
-            type(self).pauses = pauses[1:]
-        time.sleep(pauses[0] if pauses else 0)
-
-    def prepare(self, batch, train, turn=None):
-        def late():
-            self._pause()
-            if turn is not None:
-                turn()
-            self._pause()
-
-        self._pause()
-        return super().prepare(batch, train, late)
-
-    def lookup(self, batch, train):
-        self._pause()
-        return super().lookup(batch, train)
-
-
-LOCK = threading.Lock()
-PAUSES = st.lists(st.sampled_from([0.0, 0.001, 0.004]), max_size=24).map(tuple)
-
-
-@settings(max_examples=12, deadline=None)
-@given(pauses=PAUSES, depth=st.integers(1, 3), accumulation=st.integers(1, 2))
-def test_a_thread_delayed_anywhere_changes_nothing(pauses, depth, accumulation):
-    kernels = backends.load("torch")
-    batches = toy_batches(4 * 12, 12)
-    expected = known(accumulation)
-    Late.pauses = pauses
-    record = Record()
-    trainer = toy_trainer(
-        kernels,
-        MemoryReader(batches),
-        callbacks=(record,),
-        overlap=depth,
-        accumulation=accumulation,
-        embedding=partial(Late, log2_rows=7),
-        **ALL,
-    )
-    trainer.train()
-    assert ([s.loss for s in record.steps], content(trainer)) == expected
-
-
-KNOWN: dict[int, object] = {}
-
-
-def known(accumulation):
-    if accumulation not in KNOWN:
-        batches = toy_batches(4 * 12, 12)
-        trainer, losses = run(backends.load("torch"), batches, 0, accumulation=accumulation)
-        KNOWN[accumulation] = [loss for loss, _ in losses], content(trainer)
-    return KNOWN[accumulation]
-
-
 def test_ids_that_came_and_went_meanwhile_are_looked_up_again(kernels):
     """Rows inserted and erased between `prepare` and `lookup`, which the pipeline avoids."""
     trainers = [toy_trainer(kernels) for _ in range(2)]
@@ -136,23 +70,39 @@ def test_ids_that_came_and_went_meanwhile_are_looked_up_again(kernels):
     assert content(trainers[0]) == content(trainers[1])
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
-def test_failures_of_the_thread_come_out_with_their_message(kernels, depth):
-    class Breaking(MemoryReader):
-        def __iter__(self):
-            for number, batch in enumerate(super().__iter__()):
-                if number == 3:
-                    raise ValueError("part-7.parquet: column 'user': no such bytes")
-                yield batch
+class Breaking(MemoryReader):
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 3:
+                raise ValueError("part-7.parquet: column 'user': no such bytes")
+            yield batch
 
-    record, reader = Record(), Breaking(toy_batches(100, 20))
-    trainer = toy_trainer(kernels, reader, callbacks=(record,), overlap=depth)
+
+class Odd(Embedding):
+    """Refuses the fourth batch."""
+
+    prepared = 0
+
+    def prepare(self, batch, train):
+        self.prepared += 1
+        if self.prepared == 4:
+            raise ValueError("part-7.parquet: column 'user': no such bytes")
+        return super().prepare(batch, train)
+
+
+@pytest.mark.parametrize("where", [dict(reader=Breaking), dict(embedding=Odd)], ids=str)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_failures_ahead_come_out_at_their_own_step(kernels, depth, where):
+    record, reader = Record(), where.get("reader", MemoryReader)(toy_batches(100, 20))
+    embedding = partial(where.get("embedding", Embedding), log2_rows=7)
+    trainer = toy_trainer(
+        kernels, reader, callbacks=(record,), overlap=depth, embedding=embedding
+    )  # fmt: skip
     with pytest.raises(ValueError, match=r"part-7\.parquet: column 'user': no such bytes"):
         trainer.train()
     assert len(record.steps) == trainer.step == 3
     assert record.reasons == ["failed"]
     assert reader.state() == {"epoch": 0, "at": 3}
-    assert not living()
 
 
 @pytest.mark.parametrize("depth", [0, 1])
@@ -167,7 +117,7 @@ def test_a_bad_batch_is_named_at_its_own_step(kernels, depth):
     assert len(record.steps) == 2
 
 
-def test_a_failing_step_ends_the_thread(kernels):
+def test_a_failing_step_leaves_the_reader_where_it_was(kernels):
     class Tired(Record):
         def on_step(self, trainer, step):
             raise KeyError("no more")
@@ -175,12 +125,7 @@ def test_a_failing_step_ends_the_thread(kernels):
     reader = MemoryReader(toy_batches(100, 20), epochs=None)
     with pytest.raises(KeyError, match="no more"):
         toy_trainer(kernels, reader, callbacks=(Tired(),), overlap=2).train()
-    assert not living()
     assert reader.state() == {"epoch": 0, "at": 1}
-
-
-def living():
-    return [t for t in threading.enumerate() if t.name == "recis-prepare"]
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -191,53 +136,32 @@ def test_resuming_is_exact_with_batches_read_ahead(kernels, tmp_path, accumulati
     for step in (1, 3, 5):
         folder = tmp_path / str(step)
         stopped, _ = run(kernels, batches, 2, folder=folder, steps=step, **given)
-        # Where a run in memory goes on, too, though its thread had read further.
+        # Where a run in memory goes on, too, though it had read further.
         assert stopped.reader.state() == stopped.position
         resumed, rest = run(kernels, batches, 2, folder=folder, resume=True, **given)
         assert rest == losses[step:]
         assert content(resumed) == content(whole)
 
 
-def test_a_step_ahead_is_prepared_while_one_is_in_progress(kernels):
-    """The thread gets to the maps of the next batch once this step's ids have rows, not later."""
-    reached = threading.Event()
-
-    class Watched(Embedding):
-        def accumulate(self):
-            # Of the first step: its backward is over, and the next batch is prepared.
-            assert reached.wait(20)
-            super().accumulate()
-
-        def prepare(self, batch, train, turn=None):
-            made = super().prepare(batch, train, turn)
-            if train and self.rows:
-                reached.set()
-            return made
-
-    reader = MemoryReader(toy_batches(60, 20))
-    trainer = toy_trainer(
-        kernels, reader, overlap=1, embedding=partial(Watched, log2_rows=7)
-    )  # fmt: skip
-    trainer.train()
-    assert trainer.step == 3
-
-
-def test_nothing_is_looked_up_before_its_turn(kernels):
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_next_step_is_prepared_once_this_one_is_launched(kernels, accumulation):
     order = []
 
     class Ordered(Embedding):
-        def prepare(self, batch, train, turn=None):
-            made = super().prepare(batch, train, turn)
+        def prepare(self, batch, train):
             order.append("prepared")
-            return made
+            return super().prepare(batch, train)
 
         def lookup(self, batch, train):
             order.append("looked up")
             return super().lookup(batch, train)
 
-    reader = MemoryReader(toy_batches(100, 20))
-    toy_trainer(kernels, reader, overlap=3, embedding=partial(Ordered, log2_rows=7)).train()
-    assert order == ["prepared", "looked up"] * 5
+    reader = MemoryReader(toy_batches(120, 20))
+    embedding, given = partial(Ordered, log2_rows=7), dict(accumulation=accumulation)
+    toy_trainer(kernels, reader, overlap=1, embedding=embedding, **given).train()
+    assert order == (["prepared"] * accumulation + ["looked up"] * accumulation) * (
+        6 // accumulation
+    )
 
 
 def test_evaluation_and_prediction_are_the_same(kernels, tmp_path):
@@ -252,16 +176,39 @@ def test_evaluation_and_prediction_are_the_same(kernels, tmp_path):
     assert found[0] == found[1]
 
 
-def test_a_pipeline_left_early_ends():
-    def make(batch, turn):
-        turn()
-        return batch.rows
+def test_a_pipeline_makes_what_is_to_be_ahead_and_reads_one_more():
+    read, made = [], []
 
-    with Pipeline(toy_batches(100, 10), make, "cpu", 3) as ahead:
-        assert next(ahead) == 10
-    assert not living()
+    def source():
+        try:
+            for number in range(9):
+                read.append(number)
+                yield number
+        finally:
+            read.append("closed")
+
+    with Pipeline(source(), lambda one: made.append(one) or one, "cpu", 2) as ahead:
+        assert not read
+        assert next(ahead) == 0
+        assert (read, made) == ([0], [0])
+        ahead.fill()
+        ahead.fill()
+        assert (read, made) == ([0, 1, 2, 3], [0, 1, 2])
+        assert [next(ahead) for _ in range(3)] == [1, 2, 3]
+        assert made == [0, 1, 2, 3]
+    assert read == [0, 1, 2, 3, "closed"]
     with pytest.raises(ValueError, match="depth is -1"):
-        Pipeline([], make, "cpu", -1)
+        Pipeline([], made.append, "cpu", -1)
+
+
+def test_a_pipeline_ends_with_its_source():
+    with Pipeline(range(3), lambda one: -one, "cpu", 2) as ahead:
+        found = []
+        for item in ahead:
+            found.append(item)
+            ahead.fill()
+        assert found == [0, -1, -2]
+        assert next(ahead, None) is None
 
 
 # What a batch of files may be: each after an ordinary batch and before one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from recis_core.leaves import layout_of, views_of
 from recis_core.packing import Packed, Run
 from recis_core.pooling import Leaves, split
 from recis_core.schema import Feature, Table
@@ -61,3 +62,17 @@ def test_a_second_backward_adds():
 def test_nothing_is_learned_from_an_evaluation():
     made = Leaves(torch.ones((6 + LENGTH) * ROWS, DIM), None)
     assert not any(part.requires_grad for part in split(RUNS, made, PACKED, train=False).values())
+
+
+def test_whole_groups_divide_as_batches_do():
+    runs = RUNS[:2]
+    drawn = Leaves(torch.randn((5 + LENGTH) * ROWS, DIM), None)
+    parts = split(runs, drawn, PACKED, train=True)
+    layout = layout_of([runs])
+    assert layout is not None
+    divided = views_of(layout, [drawn.values])
+    assert list(divided) == list(parts) == [*"abcde", "tile"]
+    for name, part in parts.items():
+        assert divided[name].shape == part.shape
+        assert divided[name].data_ptr() == part.data_ptr()
+    assert layout_of([runs, RUNS]) is None

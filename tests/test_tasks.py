@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,20 @@ def test_dense_part_is_one_graph() -> None:
     assert torch.equal(called(inputs), model(inputs))
     called(inputs).sum().backward()
     assert inputs["id_000"].grad is not None
+
+
+def test_a_graph_of_whole_groups_trains_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, the split of the groups' leaves included, it is the step of the model as it is."""
+    kernels, found = backends.load("torch"), []
+    forward_of = partial(dense.forward_of, backend="aot_eager")
+    monkeypatch.setattr("recis_core.train.forward_of", forward_of)
+    for compile in (False, True):
+        record = Record()
+        batches = toy_batches(4 * 20 + 7, 20)
+        trainer = toy_trainer(kernels, MemoryReader(batches), callbacks=[record], compile=compile)
+        trainer.train()
+        found.append((record.losses, [s.norm for s in record.steps], trainer.evaluate(batches)))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

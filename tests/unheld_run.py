@@ -5,8 +5,6 @@ Prints the losses, or dies of an illegal access: hence a process of its own.
 
 from __future__ import annotations
 
-import torch
-
 import backends
 from recis_core.pipeline import Pipeline
 from tests.test_pipeline_gpu import DEVICE, LATE, Hostile, losses
@@ -16,11 +14,7 @@ class Zeros(Hostile):
     """Free memory becomes zeros, legal as indices."""
 
     value = 0
-
-    def accumulate(self):
-        # Late enough that the thread has got to the batch after the next.
-        torch.cuda._sleep(30 * LATE)
-        super().accumulate()
+    update = 30 * LATE  # so late that the batch after the next is prepared before
 
 
 class Forgetful(Pipeline):

@@ -5,7 +5,7 @@ Leave-one-out: of each user the last item is the test, the one before it the val
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class NextItemModel(nn.Module):
         )
         self.norm = nn.LayerNorm(config.dim)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         sequences = Sequences.of(inputs["item.offsets"])
         x = torch.stack([inputs[name] for name in EVENTS]).sum(0)
         x = self.drop(x + self.before(inputs["item"], inputs["place.ids"]))
@@ -118,7 +118,7 @@ class NextItemModel(nn.Module):
             found = found + earlier * scale
         return found
 
-    def loss(self, inputs: dict[str, Tensor]) -> Tensor:
+    def loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Mean -ln P of every event that has one before it, after what came before."""
         sequences = Sequences.of(inputs["item.offsets"])
         at, following = sequences.last(sequences.longest)
@@ -127,7 +127,7 @@ class NextItemModel(nn.Module):
             self.drop(self(inputs)).index_select(0, at), inputs["classes"], target
         )
 
-    def scores(self, inputs: dict[str, Tensor]) -> Tensor:
+    def scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """[rows, items]: of every item as the next one; rows must not be empty."""
         ends = inputs["item.offsets"][1:].long() - 1
         return self(inputs).index_select(0, ends) @ inputs["classes"].T

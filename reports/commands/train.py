@@ -52,7 +52,7 @@ def train(
     ] = None,
     metric: Annotated[str, typer.Option(help="auc, grouped_auc or log_loss, for it.")] = "auc",
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="Batches prepared ahead; default: 1 on a GPU, else 0.")
+        int | None, typer.Option(min=0, help="Steps prepared ahead; default: 1 on a GPU, else 0.")
     ] = None,
     profile: Annotated[
         Path | None, typer.Option(help="Folder for a torch.profiler trace of a few steps.")
