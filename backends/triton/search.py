@@ -41,6 +41,19 @@ def columns_of(splits, columns, begin, end, i):
 
 
 @triton.jit
+def column_of(splits, columns, i, active, steps):
+    """int64: for each active i, anywhere, the column f with splits[f] <= i < splits[f + 1]."""
+    low = tl.zeros_like(i)
+    high = low + columns
+    for _ in range(steps):
+        middle = (low + high) // 2
+        below = tl.load(splits + middle, mask=active, other=0) <= i
+        low = tl.where(below, middle, low)
+        high = tl.where(below, high, middle)
+    return low
+
+
+@triton.jit
 def lower_bound(ascending, low, high, x, active, steps):
     """First position in [low, high) with ascending[position] >= x, else high; lane by lane."""
     for _ in range(steps):
