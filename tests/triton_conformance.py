@@ -27,11 +27,12 @@ SMALL = {
     "ids_mod": dict(BLOCK=128),
     "ids_partition": dict(BLOCK=256, CLEAR=256, FINISH=256, SLICE=128, MOST_OWNERS=4),
     "ids_transpose": dict(BLOCK=256),
+    "radix": dict(BLOCK=128, MOST_BITS=6, ROWS=2),
     "rows": dict(WIDEN=8),
     "rows_norm": dict(BLOCK=2048),
     "scan": dict(BLOCK=2),
     "segments": dict(LONG=128, WIDEN=16),
-    "sorting": dict(BLOCK=4096),
+    "sorting": dict(BLOCK=256),
     "values_bucketize": dict(BLOCK=128),
 }
 
