@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.launch import WIDEN, cover, launch, power_of_two
+from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
 from backends.triton.mixing import owner_of, pair_hash
 from backends.triton.scan import exclusive_sums
 from backends.triton.search import column_of, columns_of, steps_for
@@ -22,7 +22,12 @@ from backends.triton.tiles import load_tile, store_tile
 
 # Cells for each value; at most as many values as leave a cell of 32 bits some bits of the hash.
 ROOM, NARROW = 2, 1 << 26
-BLOCK, WARPS, FINISH, CLEAR = 512 * WIDEN, 4, 1024 * WIDEN, 4096 * WIDEN
+BLOCK, WARPS, FINISH, CLEAR = (
+    (2048 if INTERPRETED else 512),
+    4,
+    (2048 if INTERPRETED else 1024),
+    4096,
+)
 # Cells of a slice, 4 bytes each: about half of an H100's second-level cache.
 SLICE, MOST_SLICES = 1 << 23, 8
 # Owners a program counts by itself.
@@ -38,9 +43,7 @@ def _clear(cells, counts, size, world, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _hashes(
-    ids, splits, columns, tables, salts, begin, n, ONE: tl.constexpr, BLOCK: tl.constexpr
-):
+def _hashes(ids, splits, columns, tables, salts, begin, n, ONE: tl.constexpr, BLOCK: tl.constexpr):
     """Ids of the values [begin, begin + BLOCK), their tables and hashes."""
     id_ = load_tile(ids, begin, n, BLOCK)
     if ONE:
@@ -82,19 +85,19 @@ def _claim(
 ):  # fmt: skip
     """words[i]: the position of the value that claimed the pair of value i, where it is another;
     where it is i, the sign bit and i's number within its owner."""
-    CELL: tl.constexpr = cells.dtype.element_ty
-    SIGN: tl.constexpr = -(1 << (CELL.primitive_bitwidth - 1))
+    kind: tl.constexpr = cells.dtype.element_ty
+    sign: tl.constexpr = -(1 << (kind.primitive_bitwidth - 1))
     program = tl.program_id(0)
-    begin = (program % tiles).to(CELL) * BLOCK
+    begin = (program % tiles).to(kind) * BLOCK
     i = begin + tl.arange(0, BLOCK)
     id_, table, hashed = _hashes(ids, splits, columns, tables, salts, begin, n, ONE, BLOCK)
     mine = i < n
     if SLICES > 1:
         mine &= ((hashed >> 32) * SLICES >> 32).to(tl.int32) == program // tiles
-    at = ((hashed >> 32) * size.to(tl.uint64) >> 32).to(CELL)
-    tag = hashed.to(CELL) >> bits << bits
-    value = tag | (i + 1) | SIGN
-    low = (tl.full([], 1, CELL) << bits) - 1
+    at = ((hashed >> 32) * size.to(tl.uint64) >> 32).to(kind)
+    tag = hashed.to(kind) >> bits << bits
+    value = tag | (i + 1) | sign
+    low = (tl.full([], 1, kind) << bits) - 1
     won = mine & (i < 0)
     word = i
     active = mine
@@ -102,13 +105,13 @@ def _claim(
     while tl.max(active.to(tl.int32)) > 0:
         empty = active & (seen == 0)
         # The sign bit alone claims a cell; what it holds follows.
-        old = tl.atomic_or(cells + at, tl.full([BLOCK], SIGN, CELL), mask=empty, sem="relaxed")
+        old = tl.atomic_or(cells + at, tl.full([BLOCK], sign, kind), mask=empty, sem="relaxed")
         took = empty & (old == 0)
         tl.store(cells + at, value, mask=took)
         won |= took
         active &= took == 0
         seen = tl.where(empty, old, seen)
-        known = active & (seen != SIGN)
+        known = active & (seen != sign)
         likely = known & (((seen ^ value) >> bits) == 0)
         other = (seen & low) - 1
         same = likely & (tl.load(ids + other, mask=likely, other=0) == id_)
@@ -128,7 +131,7 @@ def _claim(
     if OWNERS == 1:
         tl.store(unique_ids + number, id_, mask=won)
         tl.store(unique_tables + number, table, mask=won)
-    word = tl.where(won, number.to(CELL) | SIGN, word)
+    word = tl.where(won, number.to(kind) | sign, word)
     if SLICES > 1:
         tl.store(words + i, word, mask=mine)
     else:
@@ -140,16 +143,16 @@ def _finish(
     ids, splits, columns, tables, salts, begins, words, unique_ids, unique_tables, inverse,
     n, world, ONE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """With `begins`: numbers count from where the owner's run begins, and pairs are yet to write."""
-    WORD: tl.constexpr = words.dtype.element_ty
-    HIGHEST: tl.constexpr = (1 << (WORD.primitive_bitwidth - 1)) - 1
-    begin = tl.program_id(0).to(WORD) * BLOCK
+    """With `begins`: numbers count from where the owner's run begins; pairs are yet to write."""
+    kind: tl.constexpr = words.dtype.element_ty
+    highest: tl.constexpr = (1 << (kind.primitive_bitwidth - 1)) - 1
+    begin = tl.program_id(0).to(kind) * BLOCK
     word = load_tile(words, begin, n, BLOCK)
     own = word < 0
-    number = tl.where(own, word, tl.load(words + word, mask=own == 0, other=0)) & HIGHEST
+    number = tl.where(own, word, tl.load(words + word, mask=own == 0, other=0)) & highest
     if begins is not None:
         id_, table, hashed = _hashes(ids, splits, columns, tables, salts, begin, n, ONE, BLOCK)
-        number += tl.load(begins + owner_of(hashed, world)).to(WORD)
+        number += tl.load(begins + owner_of(hashed, world)).to(kind)
         tl.store(unique_ids + number, id_, mask=own)
         tl.store(unique_tables + number, table, mask=own)
     store_tile(inverse, begin, n, number, BLOCK)

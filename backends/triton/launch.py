@@ -13,8 +13,8 @@ from triton import knobs
 INTERPRETED: bool = bool(knobs.runtime.interpret)
 WIDEN = 64 if INTERPRETED else 1
 
-# Compiled kernels by what of a call their code depends on: Triton's own look-up of them costs several
-# times what a launch does.
+# Compiled kernels by what of a call their code depends on: Triton's own look-up of them costs
+# several times what a launch does.
 _compiled: dict[Any, Any] = {}
 
 

@@ -16,11 +16,11 @@ from backends.triton.launch import INTERPRETED, cover, launch
 from backends.triton.search import columns_of
 from backends.triton.tiles import load_tile, store_tile
 
-BLOCK, WARPS = 1024 if INTERPRETED else 4096, 8
+BLOCK, WARPS = 512 if INTERPRETED else 4096, 8
 BY_RANK = tl.constexpr(INTERPRETED)
 # Bits of a digit at most and at least, and the counts a program adds up at once.
 MOST_BITS, LEAST_BITS = 10, 5
-ROWS, COLUMNS = 128, 32
+ROWS, COLUMNS = 128, 1024 if INTERPRETED else 32
 
 
 @triton.jit
@@ -124,9 +124,10 @@ def ordered(keys: Tensor, distinct: int, offsets: Tensor | None = None) -> Tenso
             launch(_pack, tiles, keys, offsets, elements, counts, segments, n, **shape)
         else:
             launch(_count, tiles, elements, counts, shift, n, **shape)
+        columns = min(COLUMNS, bins)
         launch(
-            _add_up, bins // COLUMNS, counts, before, totals, tiles,
-            BINS=bins, ROWS=ROWS, COLUMNS=COLUMNS,
+            _add_up, bins // columns, counts, before, totals, tiles,
+            BINS=bins, ROWS=ROWS, COLUMNS=columns,
         )  # fmt: skip
         launch(_move, tiles, elements, moved, counts, before, totals, shift, n, **shape)
         elements, moved = moved, elements

@@ -14,7 +14,8 @@ import triton.language as tl
 def load_tile(array, begin, n, BLOCK: tl.constexpr):
     """Elements [begin, begin + BLOCK); 0 from n on."""
     i = begin + tl.arange(0, BLOCK)
-    if begin + BLOCK <= n:
+    if begin + BLOCK <= n:  # noqa: SIM108
+        # A branch, where an expression would be a choice of one of both.
         tile = tl.load(array + i)
     else:
         tile = tl.load(array + i, mask=i < n, other=0)
