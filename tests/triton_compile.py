@@ -79,8 +79,8 @@ def main() -> None:
             cases = list(op.cases("test"))
             for variant in (BASE, Variant(values="bfloat16", index="int64")):
                 exercise(op, call, cases[-1], variant)
-            if op.name == "ids_partition":
-                # Several owners.
+            if op.name in ("ids_partition", "ids_transpose"):
+                # Several owners; weights.
                 exercise(op, call, cases[-2], BASE)
 
 
