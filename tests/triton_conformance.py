@@ -25,7 +25,7 @@ SMALL = {
     "id_map": dict(BLOCK=128, CLAIM=128),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),
-    "ids_partition": dict(BLOCK=512, CLEAR=256, FINISH=256, SLICE=512, MOST_OWNERS=4),
+    "ids_partition": dict(BLOCK=512, CLEAR=256, FINISH=256, MOST_OWNERS=4),
     "ids_transpose": dict(BLOCK=256),
     "radix": dict(BLOCK=256, MOST_BITS=7, ROWS=2),
     "rows": dict(WIDEN=8),

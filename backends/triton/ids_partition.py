@@ -1,10 +1,9 @@
 """ids_partition: one hash table of positions finds each pair's first claimant, then numbers them.
 
 A cell has the position of the value that took it, plus one, below some bits of the hash, so only
-likely equals are compared; a cell once written never changes, so an old view of it can be wrong
-about an empty one only. Claimants are numbered where they claim, so their order inside an owner's
-run varies from call to call. Values go by slices of the hash through the same parts of the table,
-so that a part stays in the cache.
+likely equals are compared; a cell once taken never changes, so an old view of it can be wrong about
+an empty one only. Claimants are numbered where they claim: their order inside an owner's run varies
+from call to call.
 """
 
 from __future__ import annotations
@@ -18,20 +17,14 @@ from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
 from backends.triton.mixing import owner_of, pair_hash
 from backends.triton.scan import exclusive_sums
 from backends.triton.search import column_of, columns_of, steps_for
+from backends.triton.swap import take
 from backends.triton.tiles import load_tile, store_tile
 
-# Cells for each value; at most as many values as leave a cell of 32 bits some bits of the hash.
-ROOM, NARROW = 2, 1 << 26
-BLOCK, WARPS, FINISH, CLEAR = (
-    (2048 if INTERPRETED else 512),
-    4,
-    (2048 if INTERPRETED else 1024),
-    4096,
-)
-# Cells of a slice, 4 bytes each: about half of an H100's second-level cache.
-SLICE, MOST_SLICES = 1 << 23, 8
-# Owners a program counts by itself.
-MOST_OWNERS = 32
+# Cells for each value. At most as many values as leave a cell of 32 bits some bits of the hash, and
+# a word of 32 bits some for the owner: no more than so many owners are counted by a program.
+ROOM, NARROW, MOST_OWNERS = 2, 1 << 26, 32
+# One warp claims: a value that probes for long then holds up few others.
+BLOCK, WARPS, CLEAR, FINISH = (2048, 4, 4096, 2048) if INTERPRETED else (128, 1, 4096, 1024)
 
 
 @triton.jit(do_not_specialize=["size", "world"])
@@ -77,42 +70,33 @@ def _numbered(counts, owner, won, world, OWNERS: tl.constexpr):
     return number
 
 
-@triton.jit(do_not_specialize=["columns", "n", "size", "world", "steps", "tiles", "bits"])
+@triton.jit(do_not_specialize=["columns", "n", "size", "world", "steps", "bits"])
 def _claim(
     ids, splits, columns, tables, salts, cells, counts, words, unique_ids, unique_tables,
-    n, size, world, steps, tiles, bits,
-    ONE: tl.constexpr, OWNERS: tl.constexpr, SLICES: tl.constexpr, BLOCK: tl.constexpr,
+    n, size, world, steps, bits,
+    ONE: tl.constexpr, OWNERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """words[i]: the position of the value that claimed the pair of value i, where it is another;
-    where it is i, the sign bit and i's number within its owner."""
+    where it is i, the sign bit, the owner and i's number within it."""
     kind: tl.constexpr = cells.dtype.element_ty
-    sign: tl.constexpr = -(1 << (kind.primitive_bitwidth - 1))
-    program = tl.program_id(0)
-    begin = (program % tiles).to(kind) * BLOCK
+    begin = tl.program_id(0).to(kind) * BLOCK
     i = begin + tl.arange(0, BLOCK)
     id_, table, hashed = _hashes(ids, splits, columns, tables, salts, begin, n, ONE, BLOCK)
-    mine = i < n
-    if SLICES > 1:
-        mine &= ((hashed >> 32) * SLICES >> 32).to(tl.int32) == program // tiles
     at = ((hashed >> 32) * size.to(tl.uint64) >> 32).to(kind)
-    tag = hashed.to(kind) >> bits << bits
-    value = tag | (i + 1) | sign
+    value = (hashed.to(kind) >> bits << bits) | (i + 1)
     low = (tl.full([], 1, kind) << bits) - 1
-    won = mine & (i < 0)
     word = i
-    active = mine
-    seen = tl.load(cells + at, mask=active, other=0)
+    active = i < n
+    won = active & (i < 0)
     while tl.max(active.to(tl.int32)) > 0:
+        seen = tl.load(cells + at, mask=active, other=0)
         empty = active & (seen == 0)
-        # The sign bit alone claims a cell; what it holds follows.
-        old = tl.atomic_or(cells + at, tl.full([BLOCK], sign, kind), mask=empty, sem="relaxed")
-        took = empty & (old == 0)
-        tl.store(cells + at, value, mask=took)
+        held = take(cells + at, value, empty)
+        took = empty & (held == 0)
         won |= took
         active &= took == 0
-        seen = tl.where(empty, old, seen)
-        known = active & (seen != sign)
-        likely = known & (((seen ^ value) >> bits) == 0)
+        seen = tl.where(empty, held, seen)
+        likely = active & (((seen ^ value) >> bits) == 0)
         other = (seen & low) - 1
         same = likely & (tl.load(ids + other, mask=likely, other=0) == id_)
         if not ONE:
@@ -120,40 +104,50 @@ def _claim(
             same &= tl.load(tables + of, mask=same, other=0) == table
         word = tl.where(same, other, word)
         active &= same == 0
-        onward = at + 1
-        onward = tl.where(onward >= size, 0, onward)
-        at = tl.where(known, onward, at)
-        seen = tl.load(cells + at, mask=active, other=0, volatile=True)
+        at = tl.where(at + 1 >= size, 0, at + 1)
     owner = table * 0
     if OWNERS != 1:
         owner = owner_of(hashed, world)
-    number = _numbered(counts, owner, won, world, OWNERS)
+    number = _numbered(counts, owner, won, world, OWNERS).to(kind)
     if OWNERS == 1:
         tl.store(unique_ids + number, id_, mask=won)
         tl.store(unique_tables + number, table, mask=won)
-    word = tl.where(won, number.to(kind) | sign, word)
-    if SLICES > 1:
-        tl.store(words + i, word, mask=mine)
-    else:
-        store_tile(words, begin, n, word, BLOCK)
+    sign: tl.constexpr = -(1 << (kind.primitive_bitwidth - 1))
+    # Bits of a word for the number; the owner is above them.
+    shift: tl.constexpr = 26 if kind.primitive_bitwidth == 32 else 40
+    number |= (owner.to(kind) << shift) | sign
+    store_tile(words, begin, n, tl.where(won, number, word), BLOCK)
 
 
 @triton.jit(do_not_specialize=["columns", "n", "world"])
 def _finish(
-    ids, splits, columns, tables, salts, begins, words, unique_ids, unique_tables, inverse,
-    n, world, ONE: tl.constexpr, BLOCK: tl.constexpr,
+    ids, splits, columns, tables, counts, begins, words, unique_ids, unique_tables, inverse,
+    n, world,
+    ONE: tl.constexpr, OWNERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """With `begins`: numbers count from where the owner's run begins; pairs are yet to write."""
+    """Where there are several owners, numbers count on from where the owner's run begins, which is
+    in `begins` if they are very many, and the pairs are yet to write."""
     kind: tl.constexpr = words.dtype.element_ty
-    highest: tl.constexpr = (1 << (kind.primitive_bitwidth - 1)) - 1
+    shift: tl.constexpr = 26 if kind.primitive_bitwidth == 32 else 40
     begin = tl.program_id(0).to(kind) * BLOCK
     word = load_tile(words, begin, n, BLOCK)
     own = word < 0
-    number = tl.where(own, word, tl.load(words + word, mask=own == 0, other=0)) & highest
-    if begins is not None:
-        id_, table, hashed = _hashes(ids, splits, columns, tables, salts, begin, n, ONE, BLOCK)
-        number += tl.load(begins + owner_of(hashed, world)).to(kind)
-        tl.store(unique_ids + number, id_, mask=own)
+    word = tl.where(own, word, tl.load(words + word, mask=own == 0, other=0))
+    number = word & ((1 << shift) - 1)
+    if OWNERS != 1:
+        owner = (word >> shift) & ((1 << (kind.primitive_bitwidth - 1 - shift)) - 1)
+        if OWNERS == 0:
+            number += tl.load(begins + owner).to(kind)
+        else:
+            w = tl.arange(0, OWNERS)
+            count = tl.load(counts + w, mask=w < world, other=0).to(kind)
+            number += tl.gather(tl.cumsum(count) - count, owner.to(tl.int32), 0)
+        i = begin + tl.arange(0, BLOCK)
+        table = tl.zeros([BLOCK], tl.int32)
+        if not ONE:
+            column = columns_of(splits, columns, begin, tl.minimum(begin + BLOCK, n), i)
+            table = tl.load(tables + column).to(tl.int32)
+        tl.store(unique_ids + number, tl.load(ids + i, mask=own), mask=own)
         tl.store(unique_tables + number, table, mask=own)
     store_tile(inverse, begin, n, number, BLOCK)
 
@@ -169,27 +163,22 @@ def ids_partition(
     counts: Tensor,
     inverse: Tensor,
 ) -> None:
-    n, columns, device = len(ids), len(tables), ids.device
-    kind = torch.int32 if n <= NARROW else torch.int64
+    n, columns, device, many = len(ids), len(tables), ids.device, world > MOST_OWNERS
+    kind = torch.int64 if many or n > NARROW else torch.int32
     size = ROOM * n
     cells, words = (torch.empty(m, dtype=kind, device=device) for m in (size, n))
     launch(_clear, cover(max(size, world), CLEAR), cells, counts, size, world, BLOCK=CLEAR)
-    if n == 0:
-        return
-    pairs = ids, splits, columns, tables, salts
-    unique, one = (unique_ids, unique_tables), len(salts) == 1
-    slices = min(power_of_two(size // SLICE), MOST_SLICES)
-    tiles = cover(n, BLOCK)
+    pairs, unique = (ids, splits, columns, tables), (unique_ids, unique_tables)
+    shape = dict(ONE=len(salts) == 1, OWNERS=0 if many else power_of_two(world))
     launch(
-        _claim, tiles * slices, *pairs, cells, counts, words, *unique, n, size, world,
-        steps_for(columns), tiles, n.bit_length(), warps=WARPS, ONE=one,
-        OWNERS=power_of_two(world) if world <= MOST_OWNERS else 0, SLICES=slices, BLOCK=BLOCK,
+        _claim, cover(n, BLOCK), *pairs, salts, cells, counts, words, *unique, n, size, world,
+        steps_for(columns), n.bit_length(), warps=WARPS, **shape, BLOCK=BLOCK,
     )  # fmt: skip
     begins = None
-    if world > 1:
+    if many:
         begins = torch.empty(world + 1, dtype=torch.int64, device=device)
         exclusive_sums(counts, begins)
     launch(
-        _finish, cover(n, FINISH), *pairs, begins, words, *unique, inverse, n, world, ONE=one,
-        BLOCK=FINISH,
+        _finish, cover(n, FINISH), *pairs, counts, begins, words, *unique, inverse, n, world,
+        **shape, BLOCK=FINISH,
     )  # fmt: skip
