@@ -1,4 +1,4 @@
-"""ids_transpose: values in the stable order of their distinct id, then segments and weights."""
+"""ids_transpose: torch's stable sort of the inverse, then segments and weights in that order."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.radix import ordered
 from backends.triton.search import columns_of
-from backends.triton.sorting import spread
+from backends.triton.sorting import group
 from backends.triton.tiles import store_tile
 
+USES = ("torch.sort",)
 BLOCK = 1024 * WIDEN
 
 
@@ -34,10 +34,8 @@ def ids_transpose(
     segments: Tensor,
     carried: Tensor,
 ) -> None:
-    if weights is None:
-        spread(ordered(inverse, distinct, offsets), distinct, starts, segments)
-        return
     n, count = len(inverse), len(offsets) - 1
     owners = torch.empty_like(segments)
     launch(_owners, cover(n, BLOCK), offsets, owners, count, n, BLOCK=BLOCK)
-    spread(ordered(inverse, distinct), distinct, starts, segments, owners, weights, carried)
+    moved = [(owners, segments)] if weights is None else [(owners, segments), (weights, carried)]
+    group(inverse, distinct, starts, *moved)

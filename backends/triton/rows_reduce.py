@@ -1,19 +1,18 @@
-"""rows_reduce: values in the order of their row, then sums of runs."""
+"""rows_reduce: values in the order of their row by torch's stable sort, then sums of runs."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from backends.triton.radix import ordered
 from backends.triton.segments import pool
-from backends.triton.sorting import spread
+from backends.triton.sorting import group
 from recis_core.types import index_dtype
+
+USES = ("torch.sort",)
 
 
 def rows_reduce(values: Tensor, inverse: Tensor, distinct: int, out: Tensor) -> None:
-    dtype, device = getattr(torch, index_dtype(len(values))), values.device
-    starts = torch.empty(distinct + 1, dtype=dtype, device=device)
-    order = torch.empty(len(values), dtype=dtype, device=device)
-    spread(ordered(inverse, distinct), distinct, starts, order)
-    pool(out, order, starts, values=values)
+    dtype = getattr(torch, index_dtype(len(values)))
+    starts = torch.empty(distinct + 1, dtype=dtype, device=values.device)
+    pool(out, group(inverse, distinct, starts), starts, values=values)

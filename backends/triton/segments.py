@@ -20,7 +20,7 @@ from backends.triton.rows import DTYPES, Table, addresses_of, slot_of
 from backends.triton.search import last_at_most
 from backends.triton.tuning import chosen
 
-LONG = 1024
+LONG, SHORT = 1024, 2
 MARKED = 1024 * WIDEN
 SIZES = ["shift", "stride", "offset", "count", "n", "long"]
 
@@ -215,7 +215,8 @@ def pool(
     count, n, dim = len(offsets) - 1, len(index), out.shape[1]
     if count == 0:
         return
-    shape, at_once, warps = shape_of(out.device, dim, out.dtype)
+    kind = "short" if n // count <= SHORT else "segment"
+    shape, at_once, warps = shape_of(kind, out.device, dim, out.dtype)
     q = min(at_once, max(below(n // count), 1))
     source = (values, *(table or (None, 0, 0)), slot, rows, index, offsets, weights, factor)
     any_long = flag(n, out.device)
@@ -237,13 +238,18 @@ def pool_long(
     if any_long is not None and count:
         launch(_mark, cover(count, MARKED), offsets, any_long, count, LONG, BLOCK=MARKED)
         source = (values, None, 0, 0, 0, None, index, offsets, *factors)
-        _pool_long(any_long, source, out, None, **shape_of(out.device, dim, out.dtype)[0])
+        _pool_long(
+            any_long, source, out, None, **shape_of("segment", out.device, dim, out.dtype)[0]
+        )
 
 
-def shape_of(device: torch.device, dim: int, dtype: torch.dtype) -> tuple[dict[str, Any], int, int]:
-    """Constants of a kernel, rows of `dim` elements that a program sums at once, and its warps."""
+def shape_of(
+    kind: str, device: torch.device, dim: int, dtype: torch.dtype
+) -> tuple[dict[str, Any], int, int]:
+    """Constants of a kernel, rows of `dim` elements that a program sums at once, and its warps; by
+    what `tuning` has for a kind."""
     columns = power_of_two(dim)
-    choice = chosen("segment", columns, device)
+    choice = chosen(kind, columns, device)
     # Twice the elements where they are half as wide, so that as many bytes are in flight.
     at_once = max(choice.tile * 4 // dtype.itemsize // columns, 1)
     return dict(DTYPE=DTYPES[dtype], DIM=dim, COLUMNS=columns), at_once, choice.warps

@@ -1,7 +1,7 @@
 """Taking cells that are zero: compare and swap for some lanes of a tile.
 
-`tl.atomic_cas` has no mask. What it does for every lane is this for the lanes that ask, in PTX; the
-interpreter has no PTX, and there a lane that does not ask compares with a value no cell has.
+`tl.atomic_cas` has no mask. What it does for every lane is done here in PTX for those that ask; the
+interpreter has no PTX, and there a lane that does not ask swaps what a cell holds for the same.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import triton.language as tl
 from backends.triton.launch import INTERPRETED
 
 EVERY_LANE = tl.constexpr(INTERPRETED)
-# What a lane gets that does not ask; no cell may hold it.
-NONE = tl.constexpr(-1)
 
 
 @triton.jit
 def take(cell, value, asked):
-    """Where `asked`: value goes to a cell that is 0; returns what each cell held."""
+    """Where `asked`: value goes to a cell that is 0. What each cell held; of lanes that do not ask,
+    which must have a cell all the same, nothing to rely on."""
     if EVERY_LANE:
-        free = tl.where(asked, 0, NONE).to(value.dtype)
-        held = tl.atomic_cas(cell, free, value, sem="relaxed")
+        own = tl.load(cell)
+        held = tl.atomic_cas(cell, tl.where(asked, 0, own), tl.where(asked, value, own))
     elif value.dtype.primitive_bitwidth == 32:
         held = tl.inline_asm_elementwise(
             "{ .reg .pred p; setp.ne.s32 p, $2, 0; mov.b32 $0, -1;"

@@ -126,7 +126,7 @@ def update(
 
 
 def _fused_grid(n: int, values: int, dim: int, device: torch.device) -> Grid:
-    shape, at_once, warps = shape_of(device, dim, torch.float32)
+    shape, at_once, warps = shape_of("fused", device, dim, torch.float32)
     q = min(at_once, max(below(values // max(n, 1)), 1))
     rows = max(at_once * WIDEN // q, 1)
     constants = dict(DIM=dim, COLUMNS=shape["COLUMNS"], ROWS=rows, Q=q, warps=warps)
