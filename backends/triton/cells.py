@@ -1,8 +1,8 @@
 """Cells of the id map: 16 bytes {id, table, row}, and probing for a pair.
 
 A cell's second word holds the table with its sign bit set (0 where the cell was never taken) and
-above it the row (-1 once erased). The sign bit alone claims a cell, by an atomic or: a pair that is
-inserted was looked for before, so claiming never has to compare.
+above it the row (-1 once erased). An insertion takes a cell by a swap of that word; where cells are
+moved, nothing is looked for, and the sign bit alone claims one, by an atomic or.
 """
 
 from __future__ import annotations
