@@ -1,8 +1,8 @@
 """Cells of the id map: 16 bytes {id, table, row}, and probing for a pair.
 
 A cell's second word holds the table with its sign bit set (0 where the cell was never taken) and
-above it the row (-1 once erased). An insertion takes a cell by a swap of that word; where cells are
-moved, nothing is looked for, and the sign bit alone claims one, by an atomic or.
+above it the row (-1 once erased). The sign bit alone claims a cell, by an atomic or: a pair that is
+inserted was looked for before, so claiming never has to compare.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import triton
 import triton.language as tl
 
 from backends.triton.mixing import GOLDEN, mix64
-from backends.triton.swap import take
 
 SIGN = tl.constexpr(-(1 << 31))
 LOW = tl.constexpr((1 << 32) - 1)
@@ -56,39 +55,6 @@ def find_pairs(cells, mask, table, pair, live):
 
 
 @triton.jit
-def find_or_take(cells, mask, table, pair, live):
-    """Cell and row (-1 where it is new) of each pair, and which pairs took a free cell.
-
-    Pairs are distinct, so a cell that another lane takes meanwhile is just not ours; until it is
-    written it looks erased. Its two words are written one after the other, and the first is 0 until
-    then: a pair of id 0 must not be looked for beside others that are new.
-    """
-    at = home_of(table, pair, mask)
-    place, row = at, tl.zeros_like(at) - 1
-    key = word_of(table, tl.zeros_like(at))
-    pending = tl.zeros_like(at) + SIGN
-    active = live
-    new = live & (at < 0)
-    while tl.max(active.to(tl.int32)) > 0:
-        first, second = cell_of(cells, at, active)
-        hit = active & (first == pair) & ((second & LOW) == key) & (second >= 0)
-        row = tl.where(hit, second >> 32, row)
-        empty = active & (second == 0)
-        won = empty & (take(cells + at * 2 + 1, pending, empty) == 0)
-        new |= won
-        place = tl.where(hit | won, at, place)
-        active = active & (hit == 0) & (won == 0)
-        at = (at + 1) & mask
-    return place, row, new
-
-
-@triton.jit
-def write_pairs(cells, place, table, pair, row, live):
-    tl.store(cells + place * 2, pair, mask=live)
-    tl.store(cells + place * 2 + 1, word_of(table, row), mask=live)
-
-
-@triton.jit
 def claim_pairs(cells, mask, table, pair, row, live):
     """Write pairs that no cell holds; the first free cell from home on is theirs."""
     at = home_of(table, pair, mask)
@@ -103,4 +69,5 @@ def claim_pairs(cells, mask, table, pair, row, live):
         place = tl.where(won, at, place)
         active = active & (won == 0)
         at = (at + 1) & mask
-    write_pairs(cells, place, table, pair, row, live)
+    tl.store(cells + place * 2, pair, mask=live)
+    tl.store(cells + place * 2 + 1, word_of(table, row), mask=live)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.cells import claim_pairs, find_or_take, find_pairs, write_pairs
+from backends.triton.cells import claim_pairs, find_pairs
 from backends.triton.fill import fill
 from backends.triton.launch import WIDEN, cover, launch
 from recis_core.types import index_dtype
@@ -21,7 +21,7 @@ LEAST_CELLS = 1024
 # A warp a program: a pair that probes for long then holds up few others.
 BLOCK = 64 * WIDEN
 # More where pairs are numbered: all programs add to one counter, which takes some nanoseconds each.
-INSERT, INSERT_WARPS = 256 * WIDEN, 2
+CLAIM, CLAIM_WARPS = 256 * WIDEN, 2
 
 
 @triton.jit(do_not_specialize=["mask", "n"])
@@ -31,36 +31,30 @@ def _find(cells, mask, tables, ids, rows, missing, n, BLOCK: tl.constexpr):
     table = tl.load(tables + i, mask=live, other=0).to(tl.int64)
     _, row = find_pairs(cells, mask, table, tl.load(ids + i, mask=live, other=0), live)
     tl.store(rows + i, row.to(rows.dtype.element_ty), mask=live)
-    absent = tl.sum((live & (row < 0)).to(tl.int64))
-    if absent > 0:
-        tl.atomic_add(missing, absent, sem="relaxed")
+    if missing is not None:
+        absent = tl.sum((live & (row < 0)).to(tl.int64))
+        if absent > 0:
+            tl.atomic_add(missing, absent, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["mask", "n"])
-def _insert(
-    cells, mask, state, free_rows, tables, ids, rows, fresh, n,
-    ZERO: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Pairs of id 0, or all others. Rows of new pairs are numbered a program at a time: freed ones
-    first, then the next."""
+def _claim(cells, mask, state, free_rows, tables, ids, rows, fresh, n, BLOCK: tl.constexpr):
+    """Rows of new pairs are numbered a program at a time: freed ones first, then the next."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    pair = tl.load(ids + i, mask=i < n, other=0)
-    live = (i < n) & ((pair == 0) == ZERO)
-    if tl.max(live.to(tl.int32)) > 0:
-        table = tl.load(tables + i, mask=live, other=0).to(tl.int64)
-        place, row, new = find_or_take(cells, mask, table, pair, live)
-        count = tl.sum(new.to(tl.int64))
-        if count > 0:
-            base = tl.atomic_add(state + FRESH, count, sem="relaxed")
-            k = base + tl.cumsum(new.to(tl.int64)) - 1
-            freed = tl.load(state + FREE)
-            reused = new & (k < freed)
-            own = tl.load(free_rows + (freed - 1 - k), mask=reused, other=0).to(tl.int64)
-            own = tl.where(reused, own, tl.load(state + EXTENT) + k - freed)
-            write_pairs(cells, place, table, pair, own, new)
-            row = tl.where(new, own, row)
-        tl.store(rows + i, row.to(rows.dtype.element_ty), mask=live)
-        tl.store(fresh + i, new, mask=live)
+    live = i < n
+    new = live & (tl.load(rows + i, mask=live, other=0) < 0)
+    tl.store(fresh + i, new, mask=live)
+    count = tl.sum(new.to(tl.int64))
+    if count > 0:
+        base = tl.atomic_add(state + FRESH, count, sem="relaxed")
+        k = base + tl.cumsum(new.to(tl.int64)) - 1
+        freed = tl.load(state + FREE)
+        reused = new & (k < freed)
+        row = tl.load(free_rows + (freed - 1 - k), mask=reused, other=0).to(tl.int64)
+        row = tl.where(reused, row, tl.load(state + EXTENT) + k - freed)
+        tl.store(rows + i, row.to(rows.dtype.element_ty), mask=new)
+        table = tl.load(tables + i, mask=new, other=0).to(tl.int64)
+        claim_pairs(cells, mask, table, tl.load(ids + i, mask=new, other=0), row, new)
 
 
 @triton.jit
@@ -136,27 +130,27 @@ class id_map:
         self.live_bound = self.used_bound = 0
 
     def find(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        rows, missing = self._empty(len(ids), self.dtype), self._zeros(1)
-        self._launch(_find, len(ids), self.cells, self._mask(), tables, ids, rows, missing)
-        return rows, missing
+        missing = self._zeros(1)
+        return self._find(tables, ids, missing), missing
 
     def insert(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        n = more = len(ids)
-        if self._over(more):
-            more = int(self.find(tables, ids)[1])
+        n = len(ids)
+        more, missing = n, self._zeros(1) if self._over(n) else None
+        rows = self._find(tables, ids, missing)
+        if missing is not None:
+            more = int(missing)
             numbers = self._numbers()
             self.live_bound, self.used_bound = numbers[LIVE.value], numbers[USED.value]
             if self.live_bound + more > self.limit:
                 raise OverflowError(f"id_map is limited to {self.limit} rows")
             if self._over(more):
                 self._rehash(self.live_bound + more)
-        rows, fresh = self._empty(n, self.dtype), self._empty(n, torch.bool)
+        fresh = self._empty(n, torch.bool)
         where = (self.cells, self._mask(), self.state, self.free_rows)
-        for zero in (False, True):
-            launch(
-                _insert, cover(n, INSERT), *where, tables, ids, rows, fresh, n,
-                warps=INSERT_WARPS, ZERO=zero, BLOCK=INSERT,
-            )  # fmt: skip
+        launch(
+            _claim, cover(n, CLAIM), *where, tables, ids, rows, fresh, n, warps=CLAIM_WARPS,
+            BLOCK=CLAIM,
+        )  # fmt: skip
         launch(_settle, 1, self.state, warps=1)
         self.live_bound += more
         self.used_bound += more
@@ -188,6 +182,12 @@ class id_map:
     def extent(self) -> int:
         return self._numbers()[EXTENT.value]
 
+    def _find(self, tables: Tensor, ids: Tensor, missing: Tensor | None) -> Tensor:
+        """Rows, -1 where a pair is absent; how many are is added to `missing`."""
+        rows = self._empty(len(ids), self.dtype)
+        self._launch(_find, len(ids), self.cells, self._mask(), tables, ids, rows, missing)
+        return rows
+
     def _over(self, more: int) -> bool:
         """Whether `more` new pairs might pass the limit or fill the cells too far."""
         room = LOAD * (len(self.cells) // 2)
@@ -216,7 +216,7 @@ class id_map:
         fill(made, 0)
         return made
 
-    def _launch(self, kernel: triton.JITFunction, n: int, *args: Tensor | int) -> None:
+    def _launch(self, kernel: triton.JITFunction, n: int, *args: Tensor | int | None) -> None:
         launch(kernel, cover(n, BLOCK), *args, n, warps=1, BLOCK=BLOCK)
 
 

@@ -8,6 +8,8 @@ from call to call.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -23,8 +25,18 @@ from backends.triton.tiles import load_tile, store_tile
 # Cells for each value. At most as many values as leave a cell of 32 bits some bits of the hash, and
 # a word of 32 bits some for the owner: no more than so many owners are counted by a program.
 ROOM, NARROW, MOST_OWNERS = 2, 1 << 26, 32
-# One warp claims: a value that probes for long then holds up few others.
-BLOCK, WARPS, CLEAR, FINISH = (2048, 4, 4096, 2048) if INTERPRETED else (128, 1, 4096, 1024)
+CLEAR, FINISH = 4096, 2048 if INTERPRETED else 1024
+
+
+class Shape(NamedTuple):
+    """Values of a program that claims, and its warps: few, as one that probes for long holds up
+    the others, and fewer where they are counted by owner."""
+
+    block: int
+    warps: int
+
+
+ONE_OWNER, MORE_OWNERS = (Shape(2048, 4),) * 2 if INTERPRETED else (Shape(256, 2), Shape(64, 1))
 
 
 @triton.jit(do_not_specialize=["size", "world"])
@@ -170,9 +182,10 @@ def ids_partition(
     launch(_clear, cover(max(size, world), CLEAR), cells, counts, size, world, BLOCK=CLEAR)
     pairs, unique = (ids, splits, columns, tables), (unique_ids, unique_tables)
     shape = dict(ONE=len(salts) == 1, OWNERS=0 if many else power_of_two(world))
+    block, warps = ONE_OWNER if world == 1 else MORE_OWNERS
     launch(
-        _claim, cover(n, BLOCK), *pairs, salts, cells, counts, words, *unique, n, size, world,
-        steps_for(columns), n.bit_length(), warps=WARPS, **shape, BLOCK=BLOCK,
+        _claim, cover(n, block), *pairs, salts, cells, counts, words, *unique, n, size, world,
+        steps_for(columns), n.bit_length(), warps=warps, **shape, BLOCK=block,
     )  # fmt: skip
     begins = None
     if many:

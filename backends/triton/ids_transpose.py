@@ -17,12 +17,21 @@ BLOCK = 1024 * WIDEN
 
 
 @triton.jit(do_not_specialize=["count", "n"])
-def _owners(offsets, owners, count, n, BLOCK: tl.constexpr):
-    """owners[k] = the segment of value k."""
+def _owners(offsets, owner, count, n, BLOCK: tl.constexpr):
+    """owner[k] = the segment of value k."""
     begin = tl.program_id(0).to(tl.int64) * BLOCK
     k = begin + tl.arange(0, BLOCK)
     segment = columns_of(offsets, count, begin, tl.minimum(begin + BLOCK, n), k)
-    store_tile(owners, begin, n, segment, BLOCK)
+    store_tile(owner, begin, n, segment, BLOCK)
+
+
+@triton.jit(do_not_specialize=["n"])
+def _carry(order, owner, weights, segments, carried, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    k = tl.load(order + i, mask=i < n, other=0)
+    tl.store(segments + i, tl.load(owner + k, mask=i < n), mask=i < n)
+    if weights is not None:
+        tl.store(carried + i, tl.load(weights + k, mask=i < n), mask=i < n)
 
 
 def ids_transpose(
@@ -35,7 +44,7 @@ def ids_transpose(
     carried: Tensor,
 ) -> None:
     n, count = len(inverse), len(offsets) - 1
-    owners = torch.empty_like(segments)
-    launch(_owners, cover(n, BLOCK), offsets, owners, count, n, BLOCK=BLOCK)
-    moved = [(owners, segments)] if weights is None else [(owners, segments), (weights, carried)]
-    group(inverse, distinct, starts, *moved)
+    order = group(inverse, distinct, starts)
+    owner = torch.empty_like(segments)
+    launch(_owners, cover(n, BLOCK), offsets, owner, count, n, BLOCK=BLOCK)
+    launch(_carry, cover(n, BLOCK), order, owner, weights, segments, carried, n, BLOCK=BLOCK)

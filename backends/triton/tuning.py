@@ -24,20 +24,15 @@ class Choice(NamedTuple):
 
 SPACE: dict[str, tuple[Choice, ...]] = {
     "copy": (Choice(2048, 4), Choice(1024, 2), Choice(4096, 4), Choice(4096, 8)),
-    "update": (Choice(2048, 4), Choice(512, 4), Choice(512, 2), Choice(4096, 4)),
+    "update": (Choice(1024, 8), Choice(512, 4), Choice(2048, 4), Choice(4096, 4)),
     "draw": (Choice(1024, 4), Choice(512, 2), Choice(2048, 4), Choice(2048, 8)),
     "segment": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(256, 1)),
-    # Segments of two values and fewer, most often gradients.
-    "short": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(2048, 4)),
-    "fused": (Choice(512, 1), Choice(1024, 2), Choice(1024, 1), Choice(256, 1)),
+    # Segments of two values and fewer on average, most often gradients.
+    "short": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(512, 2)),
+    "fused": (Choice(256, 1), Choice(512, 2), Choice(512, 1), Choice(1024, 4)),
 }
 # Where another than the first was the best found, by kind and columns.
-BEST = {
-    ("update", 8): Choice(512, 4),
-    ("update", 16): Choice(512, 4),
-    ("short", 64): Choice(1024, 2),
-    ("short", 128): Choice(1024, 2),
-}
+BEST = {("short", 64): Choice(1024, 2), ("short", 128): Choice(1024, 2)}
 
 
 def cache_file() -> Path:
