@@ -18,13 +18,15 @@ from backends import find
 from backends.arrays import BASE, Variant
 from backends.boundary import Bound
 from backends.conformance import present
+from backends.triton import ids_partition
 from recis_core.kernels import every_op
 from recis_core.spec import Case, Op
 
 TARGET = GPUTarget("cuda", 90, 32)
 NAMES = {
     torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16",
-    torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8", torch.bool: "*i1",
+    torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16", torch.uint8: "*u8",
+    torch.bool: "*i1",
 }  # fmt: skip
 SEEN: set[str] = set()
 
@@ -59,7 +61,8 @@ def exercise_map(make: Any) -> None:
     """Every method of the id map; what its kernels would have counted stays 0."""
     held = make(4, 100, device="cpu")
     pairs = torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int64)
-    for call in (held.insert, lambda *_: held._rehash(5000), held.erase, lambda *_: held.items()):
+    calls = held.find, held.insert, held.erase
+    for call in (*calls, lambda *_: held._rehash(5000), lambda *_: held.items()):
         held.state.zero_()
         call(*pairs)
 
@@ -79,8 +82,11 @@ def main() -> None:
             cases = list(op.cases("test"))
             for variant in (BASE, Variant(values="bfloat16", index="int64")):
                 exercise(op, call, cases[-1], variant)
+            if op.name in ("ids_partition", "ids_transpose"):
+                # Several owners; weights.
+                exercise(op, call, cases[-2], BASE)
             if op.name == "ids_partition":
-                # Several owners.
+                ids_partition.MOST_OWNERS = 1
                 exercise(op, call, cases[-2], BASE)
 
 

@@ -22,17 +22,19 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
-    "id_map": dict(BLOCK=128),
+    "id_map": dict(BLOCK=128, CLAIM=128),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),
-    "ids_partition": dict(BLOCK=256, CELLS=1024),
+    "ids_partition": dict(
+        ONE_OWNER=(512, 4), MORE_OWNERS=(256, 4), CLEAR=256, FINISH=256, MOST_OWNERS=4
+    ),
     "ids_transpose": dict(BLOCK=256),
-    "regions": dict(BLOCK=256, TABLES=2, COLUMNS=2),
     "rows": dict(WIDEN=8),
     "rows_norm": dict(BLOCK=2048),
     "scan": dict(BLOCK=2),
     "segments": dict(LONG=128, WIDEN=16),
     "sorting": dict(BLOCK=4096),
+    "update": dict(LONG=128),
     "values_bucketize": dict(BLOCK=128),
 }
 

@@ -9,14 +9,15 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.launch import WIDEN, cover, launch
+from backends.triton.tiles import store_tile
 
 BLOCK = 4096 * WIDEN
 
 
 @triton.jit(do_not_specialize=["n"])
 def _fill(out, n, VALUE: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(out + i, tl.full([BLOCK], VALUE, out.dtype.element_ty), mask=i < n)
+    begin = tl.program_id(0).to(tl.int64) * BLOCK
+    store_tile(out, begin, n, tl.full([BLOCK], VALUE, out.dtype.element_ty), BLOCK)
 
 
 def fill(out: Tensor, value: Any) -> None:

@@ -20,6 +20,8 @@ LOAD = 0.5
 LEAST_CELLS = 1024
 # A warp a program: a pair that probes for long then holds up few others.
 BLOCK = 64 * WIDEN
+# More where pairs are numbered: all programs add to one counter, which takes some nanoseconds each.
+CLAIM, CLAIM_WARPS = 256 * WIDEN, 2
 
 
 @triton.jit(do_not_specialize=["mask", "n"])
@@ -29,9 +31,10 @@ def _find(cells, mask, tables, ids, rows, missing, n, BLOCK: tl.constexpr):
     table = tl.load(tables + i, mask=live, other=0).to(tl.int64)
     _, row = find_pairs(cells, mask, table, tl.load(ids + i, mask=live, other=0), live)
     tl.store(rows + i, row.to(rows.dtype.element_ty), mask=live)
-    absent = tl.sum((live & (row < 0)).to(tl.int64))
-    if absent > 0:
-        tl.atomic_add(missing, absent, sem="relaxed")
+    if missing is not None:
+        absent = tl.sum((live & (row < 0)).to(tl.int64))
+        if absent > 0:
+            tl.atomic_add(missing, absent, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["mask", "n"])
@@ -127,15 +130,14 @@ class id_map:
         self.live_bound = self.used_bound = 0
 
     def find(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        rows, missing = self._empty(len(ids), self.dtype), self._zeros(1)
-        self._launch(_find, len(ids), self.cells, self._mask(), tables, ids, rows, missing)
-        return rows, missing
+        missing = self._zeros(1)
+        return self._find(tables, ids, missing), missing
 
     def insert(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         n = len(ids)
-        rows, missing = self.find(tables, ids)
-        more = n
-        if self._over(more):
+        more, missing = n, self._zeros(1) if self._over(n) else None
+        rows = self._find(tables, ids, missing)
+        if missing is not None:
             more = int(missing)
             numbers = self._numbers()
             self.live_bound, self.used_bound = numbers[LIVE.value], numbers[USED.value]
@@ -145,7 +147,10 @@ class id_map:
                 self._rehash(self.live_bound + more)
         fresh = self._empty(n, torch.bool)
         where = (self.cells, self._mask(), self.state, self.free_rows)
-        self._launch(_claim, n, *where, tables, ids, rows, fresh)
+        launch(
+            _claim, cover(n, CLAIM), *where, tables, ids, rows, fresh, n, warps=CLAIM_WARPS,
+            BLOCK=CLAIM,
+        )  # fmt: skip
         launch(_settle, 1, self.state, warps=1)
         self.live_bound += more
         self.used_bound += more
@@ -177,6 +182,12 @@ class id_map:
     def extent(self) -> int:
         return self._numbers()[EXTENT.value]
 
+    def _find(self, tables: Tensor, ids: Tensor, missing: Tensor | None) -> Tensor:
+        """Rows, -1 where a pair is absent; how many are is added to `missing`."""
+        rows = self._empty(len(ids), self.dtype)
+        self._launch(_find, len(ids), self.cells, self._mask(), tables, ids, rows, missing)
+        return rows
+
     def _over(self, more: int) -> bool:
         """Whether `more` new pairs might pass the limit or fill the cells too far."""
         room = LOAD * (len(self.cells) // 2)
@@ -205,7 +216,7 @@ class id_map:
         fill(made, 0)
         return made
 
-    def _launch(self, kernel: triton.JITFunction, n: int, *args: Tensor | int) -> None:
+    def _launch(self, kernel: triton.JITFunction, n: int, *args: Tensor | int | None) -> None:
         launch(kernel, cover(n, BLOCK), *args, n, warps=1, BLOCK=BLOCK)
 
 

@@ -1,135 +1,167 @@
-"""ids_partition: an ordered hash table of 64-bit keys, numbered in the order of its cells.
+"""ids_partition: one hash table of positions finds each pair's first claimant, then numbers them.
 
-A table's key of an id is its `pair_hash`, a bijection, so equal keys are equal ids; every owner and
-table has a region of cells of its own, so other pairs never meet and cells are grouped by owner.
-The cells of a probe sequence hold falling keys: a key that meets a smaller one takes its cell, and
-the smaller one moves on. One atomic maximum does that, and the table's content depends on nothing
-but the set of keys (Amble & Knuth 1974; Shun & Blelloch, SPAA 2014): every call's result is the
-same.
+A cell has the position of the value that took it, plus one, below some bits of the hash, so only
+likely equals are compared; a cell once taken never changes, so an old view of it can be wrong about
+an empty one only. Claimants are numbered where they claim: their order inside an owner's run varies
+from call to call.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.fill import fill
-from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.mixing import unmix64
-from backends.triton.regions import EMPTY, LOWEST, bin_of, hashed_values, regions
+from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
+from backends.triton.mixing import owner_of, pair_hash
 from backends.triton.scan import exclusive_sums
-from backends.triton.search import columns_of
+from backends.triton.search import column_of, columns_of, steps_for
+from backends.triton.swap import take
+from backends.triton.tiles import load_tile, store_tile
 
-# A warp a program: a value that probes for long then holds up few others.
-BLOCK, WARPS, CELLS = 64 * WIDEN, 1, 2048 * WIDEN
+# Cells for each value. At most as many values as leave a cell of 32 bits some bits of the hash, and
+# a word of 32 bits some for the owner: no more than so many owners are counted by a program.
+ROOM, NARROW, MOST_OWNERS = 2, 1 << 26, 32
+CLEAR, FINISH = 4096, 2048 if INTERPRETED else 1024
+
+
+class Shape(NamedTuple):
+    """Values of a program that claims, and its warps: few, as one that probes for long holds up
+    the others, and fewer where they are counted by owner."""
+
+    block: int
+    warps: int
+
+
+ONE_OWNER, MORE_OWNERS = (Shape(2048, 4),) * 2 if INTERPRETED else (Shape(256, 2), Shape(64, 1))
+
+
+@triton.jit(do_not_specialize=["size", "world"])
+def _clear(cells, counts, size, world, BLOCK: tl.constexpr):
+    begin = tl.program_id(0).to(tl.int64) * BLOCK
+    store_tile(cells, begin, size, tl.zeros([BLOCK], cells.dtype.element_ty), BLOCK)
+    if begin < world:
+        store_tile(counts, begin, world, tl.zeros([BLOCK], tl.int64), BLOCK)
 
 
 @triton.jit
-def _place(ids, splits, columns, tables, salts, starts, n, world, groups, BLOCK: tl.constexpr):
-    """Of this program's values: positions, which there are, keys, home cells, and the region
-    [start, start + size) in which probing goes round."""
-    begin = tl.program_id(0).to(tl.int64) * BLOCK
+def _hashes(ids, splits, columns, tables, salts, begin, n, ONE: tl.constexpr, BLOCK: tl.constexpr):
+    """Ids of the values [begin, begin + BLOCK), their tables and hashes."""
+    id_ = load_tile(ids, begin, n, BLOCK)
+    if ONE:
+        table = tl.zeros([BLOCK], tl.int32)
+        hashed = pair_hash(tl.load(salts), id_)
+    else:
+        i = begin + tl.arange(0, BLOCK)
+        column = columns_of(splits, columns, begin, tl.minimum(begin + BLOCK, n), i)
+        table = tl.load(tables + column).to(tl.int32)
+        hashed = pair_hash(tl.load(salts + table), id_)
+    return id_, table, hashed
+
+
+@triton.jit
+def _numbered(counts, owner, won, world, OWNERS: tl.constexpr):
+    """Each winner's number within its owner; OWNERS: a power of two, 0 for very many."""
+    if OWNERS == 1:
+        taken = won.to(tl.int32)
+        base = tl.atomic_add(counts, tl.sum(taken).to(tl.int64), sem="relaxed")
+        number = base + tl.cumsum(taken) - 1
+    elif OWNERS == 0:
+        one = tl.full(owner.shape, 1, tl.int64)
+        number = tl.atomic_add(counts + owner, one, mask=won, sem="relaxed")
+    else:
+        w = tl.arange(0, OWNERS)
+        own = won[:, None] & (owner[:, None] == w[None, :])
+        ahead = tl.cumsum(own.to(tl.int32), 0)
+        total = tl.sum(own.to(tl.int64), 0)
+        base = tl.atomic_add(counts + w, total, mask=(w < world) & (total > 0), sem="relaxed")
+        number = tl.sum(tl.where(own, base[None, :] + ahead, 0), 1) - 1
+    return number
+
+
+@triton.jit(do_not_specialize=["columns", "n", "size", "world", "steps", "bits"])
+def _claim(
+    ids, splits, columns, tables, salts, cells, counts, words, unique_ids, unique_tables,
+    n, size, world, steps, bits,
+    ONE: tl.constexpr, OWNERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """words[i]: the position of the value that claimed the pair of value i, where it is another;
+    where it is i, the sign bit, the owner and i's number within it."""
+    kind: tl.constexpr = cells.dtype.element_ty
+    begin = tl.program_id(0).to(kind) * BLOCK
     i = begin + tl.arange(0, BLOCK)
-    end = tl.minimum(begin + BLOCK, n)
-    hashed, table = hashed_values(ids, splits, columns, tables, salts, n, i, begin, end)
-    bin_ = bin_of(hashed, table, world, groups)
-    start = tl.load(starts + bin_)
-    size = tl.load(starts + bin_ + 1) - start - 1
-    key = hashed.to(tl.int64)
-    at = (((hashed >> 32) * size.to(tl.uint64)) >> 32).to(tl.int64)
-    # The one key that is no key has the region's last cell to itself.
-    at = tl.where(key == EMPTY, size, at)
-    key = tl.where(key == EMPTY, EMPTY + 1, key)
-    return i, i < n, key, at, start, size
-
-
-SIZES = ["columns", "n", "world", "groups"]
-
-
-@triton.jit(do_not_specialize=SIZES)
-def _insert(
-    ids, splits, columns, tables, salts, starts, cells, n, world, groups, BLOCK: tl.constexpr
-):
-    _, active, key, at, start, size = _place(
-        ids, splits, columns, tables, salts, starts, n, world, groups, BLOCK
-    )
+    id_, table, hashed = _hashes(ids, splits, columns, tables, salts, begin, n, ONE, BLOCK)
+    at = ((hashed >> 32) * size.to(tl.uint64) >> 32).to(kind)
+    value = (hashed.to(kind) >> bits << bits) | (i + 1)
+    low = (tl.full([], 1, kind) << bits) - 1
+    word = i
+    active = i < n
+    won = active & (i < 0)
     while tl.max(active.to(tl.int32)) > 0:
-        cell = cells + start + at
-        seen = tl.load(cell, mask=active, other=0)
-        # A cell's key only ever rises, so an old view of it can only ask for a needless attempt.
-        smaller = active & (seen < key)
-        old = tl.atomic_max(cell, key, mask=smaller, sem="relaxed")
-        seen = tl.where(smaller, old, seen)
-        active = active & (seen != key) & (seen != EMPTY)
-        key = tl.where(active & (seen < key), seen, key)
+        seen = tl.load(cells + at, mask=active, other=0)
+        empty = active & (seen == 0)
+        held = take(cells + at, value, empty)
+        took = empty & (held == 0)
+        won |= took
+        active &= took == 0
+        seen = tl.where(empty, held, seen)
+        likely = active & (((seen ^ value) >> bits) == 0)
+        other = (seen & low) - 1
+        same = likely & (tl.load(ids + other, mask=likely, other=0) == id_)
+        if not ONE:
+            of = column_of(splits, columns, other, same, steps)
+            same &= tl.load(tables + of, mask=same, other=0) == table
+        word = tl.where(same, other, word)
+        active &= same == 0
         at = tl.where(at + 1 >= size, 0, at + 1)
+    owner = table * 0
+    if OWNERS != 1:
+        owner = owner_of(hashed, world)
+    number = _numbered(counts, owner, won, world, OWNERS).to(kind)
+    if OWNERS == 1:
+        tl.store(unique_ids + number, id_, mask=won)
+        tl.store(unique_tables + number, table, mask=won)
+    sign: tl.constexpr = -(1 << (kind.primitive_bitwidth - 1))
+    # Bits of a word for the number; the owner is above them.
+    shift: tl.constexpr = 26 if kind.primitive_bitwidth == 32 else 40
+    number |= (owner.to(kind) << shift) | sign
+    store_tile(words, begin, n, tl.where(won, number, word), BLOCK)
 
 
-@triton.jit(do_not_specialize=SIZES)
-def _invert(
-    ids, splits, columns, tables, salts, starts, cells, numbers, inverse, n, world, groups,
-    BLOCK: tl.constexpr,
+@triton.jit(do_not_specialize=["columns", "n", "world"])
+def _finish(
+    ids, splits, columns, tables, counts, begins, words, unique_ids, unique_tables, inverse,
+    n, world,
+    ONE: tl.constexpr, OWNERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    i, live, key, at, start, size = _place(
-        ids, splits, columns, tables, salts, starts, n, world, groups, BLOCK
-    )
-    found = start + at
-    active = live
-    while tl.max(active.to(tl.int32)) > 0:
-        # Two cells a step, most often of one sector.
-        beside = tl.where(at + 1 >= size, 0, at + 1)
-        first = tl.load(cells + start + at, mask=active, other=0) == key
-        second = tl.load(cells + start + beside, mask=active & (size > 0), other=0) == key
-        found = tl.where(active & second, start + beside, found)
-        found = tl.where(active & first, start + at, found)
-        active = active & (first == 0) & (second == 0)
-        at = tl.where(beside + 1 >= size, 0, beside + 1)
-    number = tl.load(numbers + found, mask=live, other=0)
-    tl.store(inverse + i, number.to(inverse.dtype.element_ty), mask=live)
-
-
-@triton.jit(do_not_specialize=["size"])
-def _count(cells, counts, size, CELLS: tl.constexpr):
-    c = tl.program_id(0).to(tl.int64) * CELLS + tl.arange(0, CELLS)
-    taken = tl.load(cells + c, mask=c < size, other=EMPTY) != EMPTY
-    tl.store(counts + tl.program_id(0), tl.sum(taken.to(tl.int32)))
-
-
-@triton.jit(do_not_specialize=["size", "bins", "groups"])
-def _number(
-    cells, before, starts, salts, numbers, unique_ids, unique_tables, edges, size, bins, groups,
-    CELLS: tl.constexpr,
-):  # fmt: skip
-    """edges[w] = keys before the first cell of owner w."""
-    first = tl.program_id(0).to(tl.int64) * CELLS
-    c = first + tl.arange(0, CELLS)
-    key = tl.load(cells + c, mask=c < size, other=EMPTY)
-    taken = key != EMPTY
-    # 32 bits: a 64-bit remainder for every cell would cost more than all else here.
-    bin_ = columns_of(starts, bins, first, tl.minimum(first + CELLS, size), c).to(tl.int32)
-    owner = bin_ // groups
-    table = bin_ - owner * groups
-    ahead = tl.cumsum(taken.to(tl.int32)) - taken.to(tl.int32)
-    place = tl.load(before + tl.program_id(0)) + ahead
-    # A region's last cell stands for the key EMPTY.
-    last = taken & (c + 1 == tl.load(starts + bin_ + 1))
-    hashed = tl.where(last, tl.zeros_like(key) + EMPTY, key).to(tl.uint64)
-    pair = unmix64(hashed).to(tl.int64) ^ tl.load(salts + table)
-    tl.store(numbers + c, place.to(numbers.dtype.element_ty), mask=taken)
-    tl.store(unique_ids + place, pair, mask=taken)
-    tl.store(unique_tables + place, table, mask=taken)
-    opens = (c < size) & (table == 0) & (c == tl.load(starts + bin_))
-    tl.store(edges + owner, place, mask=opens)
-
-
-@triton.jit(do_not_specialize=["world"])
-def _lengths(edges, total, counts, world, BLOCK: tl.constexpr):
-    w = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    stop = tl.load(edges + w + 1, mask=w + 1 < world, other=0)
-    stop = tl.where(w + 1 == world, tl.load(total), stop)
-    tl.store(counts + w, stop - tl.load(edges + w, mask=w < world, other=0), mask=w < world)
+    """Where there are several owners, numbers count on from where the owner's run begins, which is
+    in `begins` if they are very many, and the pairs are yet to write."""
+    kind: tl.constexpr = words.dtype.element_ty
+    shift: tl.constexpr = 26 if kind.primitive_bitwidth == 32 else 40
+    begin = tl.program_id(0).to(kind) * BLOCK
+    word = load_tile(words, begin, n, BLOCK)
+    own = word < 0
+    word = tl.where(own, word, tl.load(words + word, mask=own == 0, other=0))
+    number = word & ((1 << shift) - 1)
+    if OWNERS != 1:
+        owner = (word >> shift) & ((1 << (kind.primitive_bitwidth - 1 - shift)) - 1)
+        if OWNERS == 0:
+            number += tl.load(begins + owner).to(kind)
+        else:
+            w = tl.arange(0, OWNERS)
+            count = tl.load(counts + w, mask=w < world, other=0).to(kind)
+            number += tl.gather(tl.cumsum(count) - count, owner.to(tl.int32), 0)
+        i = begin + tl.arange(0, BLOCK)
+        table = tl.zeros([BLOCK], tl.int32)
+        if not ONE:
+            column = columns_of(splits, columns, begin, tl.minimum(begin + BLOCK, n), i)
+            table = tl.load(tables + column).to(tl.int32)
+        tl.store(unique_ids + number, tl.load(ids + i, mask=own), mask=own)
+        tl.store(unique_tables + number, table, mask=own)
+    store_tile(inverse, begin, n, number, BLOCK)
 
 
 def ids_partition(
@@ -143,25 +175,23 @@ def ids_partition(
     counts: Tensor,
     inverse: Tensor,
 ) -> None:
-    n, groups, device = len(ids), len(salts), ids.device
-    if n == 0:
-        fill(counts, 0)
-        return
-    starts, size = regions(ids, splits, tables, salts, world)
-    cells = torch.empty(size, dtype=torch.int64, device=device)
-    fill(cells, LOWEST)
-    place = (ids, splits, len(tables), tables, salts, starts, cells)
-    programs, shape = cover(n, BLOCK), dict(warps=WARPS, BLOCK=BLOCK)
-    launch(_insert, programs, *place, n, world, groups, **shape)
-    parts = torch.empty(cover(size, CELLS), dtype=torch.int32, device=device)
-    before = torch.empty(len(parts) + 1, dtype=torch.int64, device=device)
-    numbers = torch.empty(size, dtype=inverse.dtype, device=device)
-    edges = torch.empty(world, dtype=torch.int64, device=device)
-    launch(_count, len(parts), cells, parts, size, CELLS=CELLS)
-    exclusive_sums(parts, before)
+    n, columns, device, many = len(ids), len(tables), ids.device, world > MOST_OWNERS
+    kind = torch.int64 if many or n > NARROW else torch.int32
+    size = ROOM * n
+    cells, words = (torch.empty(m, dtype=kind, device=device) for m in (size, n))
+    launch(_clear, cover(max(size, world), CLEAR), cells, counts, size, world, BLOCK=CLEAR)
+    pairs, unique = (ids, splits, columns, tables), (unique_ids, unique_tables)
+    shape = dict(ONE=len(salts) == 1, OWNERS=0 if many else power_of_two(world))
+    block, warps = ONE_OWNER if world == 1 else MORE_OWNERS
     launch(
-        _number, len(parts), cells, before, starts, salts, numbers, unique_ids, unique_tables,
-        edges, size, world * groups, groups, CELLS=CELLS,
+        _claim, cover(n, block), *pairs, salts, cells, counts, words, *unique, n, size, world,
+        steps_for(columns), n.bit_length(), warps=warps, **shape, BLOCK=block,
     )  # fmt: skip
-    launch(_lengths, cover(world, 128), edges, before[-1:], counts, world, BLOCK=128)
-    launch(_invert, programs, *place, numbers, inverse, n, world, groups, **shape)
+    begins = None
+    if many:
+        begins = torch.empty(world + 1, dtype=torch.int64, device=device)
+        exclusive_sums(counts, begins)
+    launch(
+        _finish, cover(n, FINISH), *pairs, counts, begins, words, *unique, inverse, n, world,
+        **shape, BLOCK=FINISH,
+    )  # fmt: skip

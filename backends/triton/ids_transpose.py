@@ -10,6 +10,7 @@ from torch import Tensor
 from backends.triton.launch import WIDEN, cover, launch
 from backends.triton.search import columns_of
 from backends.triton.sorting import group
+from backends.triton.tiles import store_tile
 
 USES = ("torch.sort",)
 BLOCK = 1024 * WIDEN
@@ -21,7 +22,7 @@ def _owners(offsets, owner, count, n, BLOCK: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * BLOCK
     k = begin + tl.arange(0, BLOCK)
     segment = columns_of(offsets, count, begin, tl.minimum(begin + BLOCK, n), k)
-    tl.store(owner + k, segment.to(owner.dtype.element_ty), mask=k < n)
+    store_tile(owner, begin, n, segment, BLOCK)
 
 
 @triton.jit(do_not_specialize=["n"])

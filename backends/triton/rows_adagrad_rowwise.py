@@ -7,18 +7,21 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.rows import slot_of
-from backends.triton.update import SIZES, touched, update
+from backends.triton.update import SIZES, Leaves, touched, update
 from recis_core.blocks import Blocks
 
 
 @triton.jit(do_not_specialize=[n for n in SIZES if n != "state2"])
 def _rowwise(
-    pointers, shift, stride, weight, state1, rows, grad, scale, rate, n, lr, eps, decay,
+    pointers, shift, stride, weight, state1, rows, grad, scale, rate,
+    starts, segments, weights, spilled, long, n, lr, eps, decay,
     WEIGHT: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    Q: tl.constexpr,
 ):  # fmt: skip
     mask, address, at, w, g, rated = touched(
-        pointers, shift, stride, weight, rows, grad, scale, rate, n, WEIGHT, DIM, COLUMNS, ROWS
-    )
+        pointers, shift, stride, weight, rows, grad, scale, rate, starts, segments, weights,
+        spilled, long, n, WEIGHT, DIM, COLUMNS, ROWS, Q,
+    )  # fmt: skip
     # Lines of rows that are not touched have no address.
     present = tl.max(mask.to(tl.int32), 1) > 0
     row_sum = slot_of(address, state1, tl.float32)
@@ -38,6 +41,7 @@ def rows_adagrad_rowwise(
     lr: float,
     eps: float,
     decay: float,
+    leaves: Leaves | None = None,
 ) -> None:
     scalars = (float(lr), float(eps), float(decay))
-    update(_rowwise, blocks, ("row_sum",), rows, grad, scale, rate, *scalars)
+    update(_rowwise, blocks, ("row_sum",), rows, grad, scale, rate, leaves, *scalars)

@@ -7,20 +7,23 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.moments import moved, scalars_of
-from backends.triton.update import SIZES, state_of, touched, update
+from backends.triton.update import SIZES, Leaves, state_of, touched, update
 from recis_core.blocks import Blocks
 
 
 @triton.jit(do_not_specialize=SIZES)
 def _adam(
-    pointers, shift, stride, weight, state1, state2, rows, grad, scale, rate, n,
+    pointers, shift, stride, weight, state1, state2, rows, grad, scale, rate,
+    starts, segments, weights, spilled, long, n,
     beta1, beta2, rest1, rest2, eps, step, correction, decay,
     INSIDE: tl.constexpr,
     WEIGHT: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    Q: tl.constexpr,
 ):  # fmt: skip
     mask, address, at, w, g, rated = touched(
-        pointers, shift, stride, weight, rows, grad, scale, rate, n, WEIGHT, DIM, COLUMNS, ROWS
-    )
+        pointers, shift, stride, weight, rows, grad, scale, rate, starts, segments, weights,
+        spilled, long, n, WEIGHT, DIM, COLUMNS, ROWS, Q,
+    )  # fmt: skip
     mean, square = state_of(address, state1, COLUMNS), state_of(address, state2, COLUMNS)
     g += decay * w
     down = moved(mean, square, g, mask, beta1, beta2, rest1, rest2, eps, step, correction, INSIDE)
@@ -41,9 +44,10 @@ def rows_adam(
     power1: float,
     power2: float,
     form: str,
+    leaves: Leaves | None = None,
 ) -> None:
     scalars = scalars_of(lr, beta1, beta2, eps, power1, power2)
     update(
-        _adam, blocks, ("mean", "square"), rows, grad, scale, rate, *scalars, float(decay),
+        _adam, blocks, ("mean", "square"), rows, grad, scale, rate, leaves, *scalars, float(decay),
         INSIDE=form == "torch",
     )  # fmt: skip

@@ -6,18 +6,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.update import SIZES, touched, update
+from backends.triton.update import SIZES, Leaves, touched, update
 from recis_core.blocks import Blocks
 
 
 @triton.jit(do_not_specialize=[n for n in SIZES if not n.startswith("state")])
 def _sgd(
-    pointers, shift, stride, weight, rows, grad, scale, rate, n, lr, decay,
+    pointers, shift, stride, weight, rows, grad, scale, rate,
+    starts, segments, weights, spilled, long, n, lr, decay,
     WEIGHT: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    Q: tl.constexpr,
 ):  # fmt: skip
     mask, _, at, w, g, rated = touched(
-        pointers, shift, stride, weight, rows, grad, scale, rate, n, WEIGHT, DIM, COLUMNS, ROWS
-    )
+        pointers, shift, stride, weight, rows, grad, scale, rate, starts, segments, weights,
+        spilled, long, n, WEIGHT, DIM, COLUMNS, ROWS, Q,
+    )  # fmt: skip
     tl.store(at, (w - lr * rated * (g + decay * w)).to(WEIGHT), mask=mask)
 
 
@@ -29,5 +32,6 @@ def rows_sgd(
     rate: Tensor | None,
     lr: float,
     decay: float,
+    leaves: Leaves | None = None,
 ) -> None:
-    update(_sgd, blocks, (), rows, grad, scale, rate, float(lr), float(decay))
+    update(_sgd, blocks, (), rows, grad, scale, rate, leaves, float(lr), float(decay))

@@ -5,18 +5,23 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Places a program looks at in one step of a search.
+FAN = tl.constexpr(128)
+
 
 @triton.jit
 def last_at_most(ascending, count, x):
     """int64 scalar: the largest k below `count` with ascending[k] <= x, 0 if there is none."""
     low = tl.full([], 0, tl.int64)
     high = low + count
+    # Many places at once: what a step takes is the way to memory and back.
     while high - low > 1:
-        middle = (low + high) // 2
-        if tl.load(ascending + middle) <= x:
-            low = middle
-        else:
-            high = middle
+        stride = (high - low + (FAN - 1)) // FAN
+        at = low + tl.arange(0, FAN) * stride
+        inside = at < high
+        below = inside & (tl.load(ascending + at, mask=inside, other=0) <= x)
+        low += tl.maximum(tl.sum(below.to(tl.int64)) - 1, 0) * stride
+        high = tl.minimum(low + stride, high)
     return low
 
 
@@ -37,6 +42,19 @@ def columns_of(splits, columns, begin, end, i):
         low = tl.where(below, middle, low)
         high = tl.where(below, high, middle)
         width = (width + 1) // 2
+    return low
+
+
+@triton.jit
+def column_of(splits, columns, i, active, steps):
+    """int64: for each active i, anywhere, the column f with splits[f] <= i < splits[f + 1]."""
+    low = tl.zeros_like(i)
+    high = low + columns
+    for _ in range(steps):
+        middle = (low + high) // 2
+        below = tl.load(splits + middle, mask=active, other=0) <= i
+        low = tl.where(below, middle, low)
+        high = tl.where(below, high, middle)
     return low
 
 

@@ -20,7 +20,8 @@ from backends.triton.rows import DTYPES, Table, addresses_of, slot_of
 from backends.triton.search import last_at_most
 from backends.triton.tuning import chosen
 
-LONG = 1024
+LONG, SHORT = 1024, 2
+MARKED = 1024 * WIDEN
 SIZES = ["shift", "stride", "offset", "count", "n", "long"]
 
 
@@ -54,23 +55,14 @@ def _rows_at(
     return tl.load(at, mask=mask, other=0).to(tl.float32)
 
 
-@triton.jit(do_not_specialize=SIZES)
-def _whole(
-    values, pointers, shift, stride, offset, rows, index, offsets, weights, factor, out, scale,
-    any_long, count, long,
+@triton.jit
+def sums_of(
+    begin, length, values, pointers, shift, stride, offset, rows, index, weights, factor,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, SEGMENTS: tl.constexpr,
     Q: tl.constexpr,
 ):  # fmt: skip
-    """Segments of at most `long` values, SEGMENTS a program."""
-    s = tl.program_id(0).to(tl.int64) * SEGMENTS + tl.arange(0, SEGMENTS)
-    begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
-    length = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64) - begin
-    mine = (s < count) & (length <= long)
-    if any_long is not None:  # noqa: SIM102
-        # The outer condition is the compiler's, the inner one the device's.
-        if tl.max(length) > long:
-            tl.store(any_long, 1)
-    length = tl.where(mine, length, 0)
+    """float32 sums [SEGMENTS, COLUMNS] of the values [begin, begin + length) of each segment, and
+    of their weights [SEGMENTS]."""
     most = tl.max(length).to(tl.int32)
     q = tl.arange(0, Q)
     total = tl.zeros([SEGMENTS, Q], tl.float32)
@@ -87,9 +79,30 @@ def _whole(
         else:
             sums += part * w[:, :, None]
         total += w
-    pooled = tl.sum(sums, 1)
+    return tl.sum(sums, 1), tl.sum(total, 1)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def _whole(
+    values, pointers, shift, stride, offset, rows, index, offsets, weights, factor, out, scale,
+    any_long, count, long,
+    DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, SEGMENTS: tl.constexpr,
+    Q: tl.constexpr,
+):  # fmt: skip
+    """Segments of at most `long` values, SEGMENTS a program."""
+    s = tl.program_id(0).to(tl.int64) * SEGMENTS + tl.arange(0, SEGMENTS)
+    begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
+    length = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64) - begin
+    mine = (s < count) & (length <= long)
+    if any_long is not None:  # noqa: SIM102
+        # The outer condition is the compiler's, the inner one the device's.
+        if tl.max(length) > long:
+            tl.store(any_long, 1)
+    pooled, weight = sums_of(
+        begin, tl.where(mine, length, 0), values, pointers, shift, stride, offset, rows, index,
+        weights, factor, DTYPE, DIM, COLUMNS, SEGMENTS, Q,
+    )  # fmt: skip
     if scale is not None:
-        weight = tl.sum(total, 1)
         inverse = tl.where(weight > 0, 1.0 / weight, 0.0)
         pooled *= inverse[:, None]
         tl.store(scale + s, inverse, mask=mine)
@@ -97,6 +110,14 @@ def _whole(
     target = out + s[:, None] * DIM + column[None, :]
     mask = mine[:, None] & (column < DIM)[None, :]
     tl.store(target, pooled.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["count", "long"])
+def _mark(offsets, any_long, count, long, BLOCK: tl.constexpr):
+    s = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    begin = tl.load(offsets + s, mask=s < count, other=0)
+    if tl.max(tl.load(offsets + s + 1, mask=s < count, other=0) - begin) > long:
+        tl.store(any_long, 1)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -194,33 +215,69 @@ def pool(
     count, n, dim = len(offsets) - 1, len(index), out.shape[1]
     if count == 0:
         return
-    columns = power_of_two(dim)
-    choice = chosen("segment", columns, out.device)
-    # Twice the elements where they are half as wide, so that as many bytes are in flight.
-    at_once = max(choice.tile * 4 // out.element_size() // columns, 1)
+    kind = "short" if n // count <= SHORT else "segment"
+    shape, at_once, warps = shape_of(kind, out.device, dim, out.dtype)
     q = min(at_once, max(below(n // count), 1))
-    segments = max(at_once * WIDEN // q, 1)
     source = (values, *(table or (None, 0, 0)), slot, rows, index, offsets, weights, factor)
-    shape: dict[str, Any] = dict(DTYPE=DTYPES[out.dtype], DIM=dim, COLUMNS=columns)
-    cut = n > LONG
-    any_long = torch.empty(1, dtype=torch.int32, device=out.device) if cut else None
-    if any_long is not None:
-        fill(any_long, 0)
+    any_long = flag(n, out.device)
+    segments = max(at_once * WIDEN // q, 1)
     launch(
         _whole, cover(count, segments), *source, out, scale, any_long, count, LONG,
-        warps=choice.warps, SEGMENTS=segments, Q=q, **shape,
+        warps=warps, SEGMENTS=segments, Q=q, **shape,
     )  # fmt: skip
-    if any_long is None:
-        return
+    if any_long is not None:
+        _pool_long(any_long, source, out, scale, **shape)
+
+
+def pool_long(
+    out: Tensor, index: Tensor, offsets: Tensor, values: Tensor, *factors: Tensor | None
+) -> None:
+    """`pool` for none but segments of more than LONG values: the rest of `out` stays as it was."""
+    count, n, dim = len(offsets) - 1, len(index), out.shape[1]
+    any_long = flag(n, out.device)
+    if any_long is not None and count:
+        launch(_mark, cover(count, MARKED), offsets, any_long, count, LONG, BLOCK=MARKED)
+        source = (values, None, 0, 0, 0, None, index, offsets, *factors)
+        _pool_long(
+            any_long, source, out, None, **shape_of("segment", out.device, dim, out.dtype)[0]
+        )
+
+
+def shape_of(
+    kind: str, device: torch.device, dim: int, dtype: torch.dtype
+) -> tuple[dict[str, Any], int, int]:
+    """Constants of a kernel, rows of `dim` elements that a program sums at once, and its warps; by
+    what `tuning` has for a kind."""
+    columns = power_of_two(dim)
+    choice = chosen(kind, columns, device)
+    # Twice the elements where they are half as wide, so that as many bytes are in flight.
+    at_once = max(choice.tile * 4 // dtype.itemsize // columns, 1)
+    return dict(DTYPE=DTYPES[dtype], DIM=dim, COLUMNS=columns), at_once, choice.warps
+
+
+def flag(n: int, device: torch.device) -> Tensor | None:
+    """A cleared flag for "some segment is long", None if none of n values can be."""
+    if n <= LONG:
+        return None
+    any_long = torch.empty(1, dtype=torch.int32, device=device)
+    fill(any_long, 0)
+    return any_long
+
+
+def _pool_long(
+    any_long: Tensor, source: tuple[Any, ...], out: Tensor, scale: Tensor | None, **shape: Any
+) -> None:
+    index, offsets = source[6:8]
+    n, count, dim, device = len(index), len(offsets) - 1, out.shape[1], out.device
     pieces = cover(n, LONG)
-    partial = torch.empty(pieces * 2, dim, dtype=torch.float32, device=out.device)
-    weight_of = torch.empty(pieces * 2, dtype=torch.float32, device=out.device)
-    begun = torch.empty(pieces, dtype=torch.int64, device=out.device)
-    q = max(2048 * (WIDEN if INTERPRETED else 1) // columns, 1)
+    partial = torch.empty(pieces * 2, dim, dtype=torch.float32, device=device)
+    weight_of = torch.empty(pieces * 2, dtype=torch.float32, device=device)
+    begun = torch.empty(pieces, dtype=torch.int64, device=device)
+    q = max(2048 * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
     launch(
         _pieces, pieces, *source, any_long, partial, weight_of, begun, count, n, LONG, Q=q, **shape
     )
     launch(
         _join, pieces, any_long, partial, weight_of, begun, offsets, out, scale, LONG, Q=q,
-        DIM=dim, COLUMNS=columns,
+        DIM=dim, COLUMNS=shape["COLUMNS"],
     )  # fmt: skip

@@ -24,8 +24,10 @@ def _starts(ordered, starts, n, count, steps, BLOCK: tl.constexpr):
 def group(keys: Tensor, distinct: int, starts: Tensor) -> Tensor:
     """Positions int64 [n] in the stable order of `keys`; key u has positions starts[u] up to
     starts[u + 1]."""
-    # A radix sort stops at the widest key's bits only where torch is told of them: 32 are enough.
-    narrow = keys if keys.dtype == torch.int32 or distinct >> 31 else keys.int()
+    # A radix sort goes through all bits of its keys' dtype.
+    fitting = (torch.int16, torch.int32, torch.int64)
+    kind = next(d for d in fitting if distinct - 1 <= torch.iinfo(d).max)
+    narrow = keys.to(kind) if kind.itemsize < keys.itemsize else keys
     ordered, order = torch.sort(narrow, stable=True)
     n = len(keys)
     launch(

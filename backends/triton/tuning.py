@@ -1,8 +1,7 @@
 """Block shapes: a small declared space, searched by `tune`, the choice kept for each device.
 
 A call never searches: it may be inside a graph capture, and most ops change their arguments. It
-takes the stored choice of its device's name, or the first of the space, which is the best found
-on an H100.
+takes the stored choice of its device's name, or the best found on an H100.
 """
 
 from __future__ import annotations
@@ -25,10 +24,15 @@ class Choice(NamedTuple):
 
 SPACE: dict[str, tuple[Choice, ...]] = {
     "copy": (Choice(2048, 4), Choice(1024, 2), Choice(4096, 4), Choice(4096, 8)),
-    "update": (Choice(2048, 4), Choice(1024, 4), Choice(512, 2), Choice(2048, 8)),
+    "update": (Choice(1024, 8), Choice(512, 4), Choice(2048, 4), Choice(4096, 4)),
     "draw": (Choice(1024, 4), Choice(512, 2), Choice(2048, 4), Choice(2048, 8)),
     "segment": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(256, 1)),
+    # Segments of two values and fewer on average, most often gradients.
+    "short": (Choice(512, 1), Choice(1024, 1), Choice(1024, 2), Choice(512, 2)),
+    "fused": (Choice(256, 1), Choice(512, 2), Choice(512, 1), Choice(1024, 4)),
 }
+# Where another than the first was the best found, by kind and columns.
+BEST = {("short", 64): Choice(1024, 2), ("short", 128): Choice(1024, 2)}
 
 
 def cache_file() -> Path:
@@ -49,7 +53,7 @@ def device_name(device: torch.device) -> str:
 def chosen(kind: str, columns: int, device: torch.device) -> Choice:
     """The shape for rows of `columns` elements (a power of two) on `device`."""
     found = stored(cache_file()).get(key_of(kind, columns, device))
-    return Choice(*found) if found else SPACE[kind][0]
+    return Choice(*found) if found else BEST.get((kind, columns), SPACE[kind][0])
 
 
 def key_of(kind: str, columns: int, device: torch.device) -> str:

@@ -2,36 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.launch import launch
-from backends.triton.rows import addresses_of, dtype_of, grid_of, slot_of, table_of, tile_of
+from backends.triton.launch import WIDEN, below, cover, launch
+from backends.triton.rows import (
+    Grid,
+    addresses_of,
+    dtype_of,
+    grid_of,
+    slot_of,
+    table_of,
+    tile_of,
+)
+from backends.triton.segments import LONG, pool_long, shape_of, sums_of
 from recis_core.blocks import Blocks
 
 # Arguments of every optimizer's kernel that must not lead to a compilation of their own.
-SIZES = ["shift", "stride", "weight", "state1", "state2", "n"]
+SIZES = ["shift", "stride", "weight", "state1", "state2", "long", "n"]
+
+
+class Leaves(NamedTuple):
+    """Transposed index by which the gradient of a row is summed from those of segments."""
+
+    starts: Tensor
+    segments: Tensor
+    weights: Tensor | None
+
+
+@triton.jit
+def _summed(
+    i, column, present, grad, scale, starts, segments, weights, spilled, long,
+    DIM: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, Q: tl.constexpr,
+):  # fmt: skip
+    """float32 gradients [ROWS, COLUMNS] of the rows i; those of long segments are in `spilled`."""
+    begin = tl.load(starts + i, mask=present, other=0).to(tl.int64)
+    length = tl.load(starts + i + 1, mask=present, other=0).to(tl.int64) - begin
+    far = length > long
+    g, _ = sums_of(
+        begin, tl.where(far, 0, length), grad, None, 0, 0, 0, None, segments, weights, scale,
+        tl.float32, DIM, COLUMNS, ROWS, Q,
+    )  # fmt: skip
+    if spilled is not None:
+        at = spilled + i[:, None] * DIM + column[None, :]
+        g += tl.load(at, mask=far[:, None] & (column < DIM)[None, :], other=0)
+    return g
 
 
 @triton.jit
 def touched(
-    pointers, shift, stride, weight, rows, grad, scale, rate, n,
+    pointers, shift, stride, weight, rows, grad, scale, rate,
+    starts, segments, weights, spilled, long, n,
     WEIGHT: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    Q: tl.constexpr,
 ):  # fmt: skip
     """Of this program: mask of the tile, address of each row's line, pointers to the weights; the
-    weights and scaled gradients in float32, and each row's factor on the learning rate."""
+    weights and scaled gradients in float32, and each row's factor on the learning rate. With
+    `starts` gradients are those of segments, each times its `scale`."""
     i, row, column = tile_of(rows, n, ROWS, COLUMNS)
     present = row >= 0
     mask = present[:, None] & (column < DIM)[None, :]
     address = addresses_of(pointers, shift, stride, row, present)
     at = slot_of(address, weight, WEIGHT)[:, None] + column[None, :]
-    g = tl.load(grad + i[:, None] * DIM + column[None, :], mask=mask, other=0).to(tl.float32)
+    if starts is not None:
+        g = _summed(
+            i, column, present, grad, scale, starts, segments, weights, spilled, long,
+            DIM, COLUMNS, ROWS, Q,
+        )  # fmt: skip
+    else:
+        g = tl.load(grad + i[:, None] * DIM + column[None, :], mask=mask, other=0).to(tl.float32)
+        if scale is not None:
+            g = g * tl.load(scale).to(tl.float32)
     w = tl.load(at, mask=mask, other=0).to(tl.float32)
-    if scale is not None:
-        g = g * tl.load(scale).to(tl.float32)
     if rate is None:
         rated = tl.full([ROWS, 1], 1.0, tl.float32)
     else:
@@ -53,19 +99,45 @@ def update(
     grad: Tensor,
     scale: Tensor | None,
     rate: Tensor | None,
+    leaves: Leaves | None,
     *scalars: float,
     **constants: Any,
 ) -> None:
     """Run an optimizer's kernel over the touched rows; `states` are its slots beside "weight".
 
-    TypeError if one of them is not float32.
+    With `leaves` grad [S, D] and scale [S] are of segments, to be summed for each row. TypeError if
+    a state is not float32.
     """
     for name in states:
         if dtype_of(blocks, name) != tl.float32:
             raise TypeError(f"slot {name!r} is {blocks.dtype(name)}, optimizer state is float32")
     offsets = [blocks.slots[name].offset for name in ("weight", *states)]
-    programs, shape = grid_of("update", len(rows), blocks.dim("weight"), rows.device)
+    n, dim = len(rows), blocks.dim("weight")
+    if leaves is None:
+        programs, shape = grid_of("update", n, dim, rows.device)
+        source, shape = (None, None, None, None), {**shape, "Q": 1}
+    else:
+        programs, shape = _fused_grid(n, len(leaves.segments), dim, rows.device)
+        source = (*leaves, _spilled(grad, scale, leaves, n, dim))
     launch(
-        kernel, programs, *table_of(blocks), *offsets, rows, grad, scale, rate, len(rows), *scalars,
-        WEIGHT=dtype_of(blocks, "weight"), **constants, **shape,
+        kernel, programs, *table_of(blocks), *offsets, rows, grad, scale, rate, *source, LONG, n,
+        *scalars, WEIGHT=dtype_of(blocks, "weight"), **constants, **shape,
     )  # fmt: skip
+
+
+def _fused_grid(n: int, values: int, dim: int, device: torch.device) -> Grid:
+    shape, at_once, warps = shape_of("fused", device, dim, torch.float32)
+    q = min(at_once, max(below(values // max(n, 1)), 1))
+    rows = max(at_once * WIDEN // q, 1)
+    constants = dict(DIM=dim, COLUMNS=shape["COLUMNS"], ROWS=rows, Q=q, warps=warps)
+    return Grid(cover(n, rows) if dim else 0, constants)
+
+
+def _spilled(grad: Tensor, scale: Tensor | None, leaves: Leaves, n: int, dim: int) -> Tensor | None:
+    """Gradients [n, dim] of which those of long segments are formed, None if there can be none."""
+    starts, segments, weights = leaves
+    if len(segments) <= LONG:
+        return None
+    spilled = torch.empty(n, dim, dtype=torch.float32, device=grad.device)
+    pool_long(spilled, segments, starts, grad, weights, scale)
+    return spilled

@@ -1,0 +1,33 @@
+"""rows_reduce_adam: rows_adam on gradients that it sums itself."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from backends.triton.rows_adam import rows_adam
+from backends.triton.update import Leaves
+from recis_core.blocks import Blocks
+
+
+def rows_reduce_adam(
+    blocks: Blocks,
+    rows: Tensor,
+    grad: Tensor,
+    scale: Tensor | None,
+    starts: Tensor,
+    segments: Tensor,
+    weights: Tensor | None,
+    rate: Tensor | None,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    power1: float,
+    power2: float,
+    form: str,
+) -> None:
+    leaves = Leaves(starts, segments, weights)
+    rows_adam(
+        blocks, rows, grad, scale, rate, lr, beta1, beta2, eps, decay, power1, power2, form, leaves
+    )
