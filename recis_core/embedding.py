@@ -187,7 +187,8 @@ class Embedding:
                 continue
             asked, name = step.asked, step.group.name
             assert asked.transposed is not None
-            given = grad, step.leaves.scale, asked.transposed
+            step.leaves.scale_means(grad)
+            given = grad, None, asked.transposed
             fresh = LeafGradients(step.rows, asked.tables, *given)
             if self.exchange.world == 1 and name not in self.gradients:
                 self.gradients[name] = fresh

@@ -35,8 +35,8 @@ def transpose(kernels: Kernels, packed: Packed, inverse: Tensor, distinct: int) 
 class Leaves:
     """The leaves of a group, one under the other.
 
-    values [leaf rows, dim]; scale [leaf rows] float32, 1 / Σw of rows that are means and 1 of
-    others, None without means.
+    values [leaf rows, dim]; scale [rows that are means] float32, their 1 / Σw: they are the first
+    ones; None without means.
     """
 
     values: Tensor
@@ -46,6 +46,14 @@ class Leaves:
     def grad(self) -> Tensor | None:
         """[leaf rows, dim] float32, None until backward() reached any of them."""
         return None if self.values.grad is None else self.values.grad.float()
+
+    def scale_means(self, grad: Tensor) -> None:
+        """Make `grad` of the leaves that of sums, in place, once.
+
+        A scale looked up for each value costs as much as a narrow row.
+        """
+        if self.scale is not None:
+            grad[: len(self.scale)] *= self.scale[:, None]
 
 
 def pool(
@@ -80,7 +88,7 @@ def pool(
             sums = kernels.rows_pool(blocks, "weight", rows, *args)
         else:
             sums = kernels.segment_sum(answered, *args)
-        scale = scaled(kernels, pooled, packed, way, sums, sum(sizes))
+        scale = scaled(kernels, pooled, packed, way, sums)
         made.append(sums)
     if features < len(sizes):
         own = jagged.gather(kernels, blocks, rows, ragged) if answered is None else None
@@ -89,9 +97,9 @@ def pool(
 
 
 def scaled(
-    kernels: Kernels, runs: Sequence[Run], packed: Packed, way: Route, sums: Tensor, rows: int
+    kernels: Kernels, runs: Sequence[Run], packed: Packed, way: Route, sums: Tensor
 ) -> Tensor | None:
-    """Make the `sums` of features that are means, the first ones, means; -> the scale of all."""
+    """Make the `sums` of features that are means, the first ones, means; -> their scale."""
     features = sum(len(run.features) for run in runs if run.pooling == "mean")
     if not features:
         return None
@@ -102,11 +110,7 @@ def scaled(
     args = ones, way.inverse[:values], packed.offsets[: end + 1], weights
     _, scale = kernels.segment_mean(*args)
     sums[:end] *= scale[:, None]
-    if end == rows:
-        return scale
-    every = torch.ones(rows, device=sums.device)
-    every[:end] = scale
-    return every
+    return scale
 
 
 def split(runs: Sequence[Run], leaves: Leaves, packed: Packed, train: bool) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The sparse part of a training step, from partition to update, without reading and dense model.
 
 A model of many features whose tables lie in groups of several dims; gradients of the leaves are
-drawn once. What is timed is what `Embedding` and `RowOptimizer` call.
+drawn once, those of means as if scaled. What is timed is what `Embedding` and `RowOptimizer` call.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class Part:
         clock("find")
         index = pooling.transpose(kernels, batch, way.inverse, len(way))
         clock("transpose")
-        leaves = pooling.pool(kernels, exchange, self.runs, batch, way, group.blocks, rows)
+        pooling.pool(kernels, exchange, self.runs, batch, way, group.blocks, rows)
         clock("pool")
-        held = LeafGradients(rows, way.tables, self.grad, leaves.scale, index)
+        held = LeafGradients(rows, way.tables, self.grad, None, index)
         scalars = RULE.scalars(RULE.lr, self.state)
         if fused:
             update_by_leaves(RULE.op, group, held, None, scalars)

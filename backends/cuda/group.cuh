@@ -13,6 +13,7 @@
 
 namespace grouping {
 constexpr int SPAN = 2048, BLOCK = 256, WARPS = BLOCK / 32, ROUNDS = SPAN / BLOCK;
+static_assert(SPAN <= 2048, "a piece of a large bucket takes one tile more than is full");
 constexpr int KEY_BITS = 10, KEYS = 1 << KEY_BITS, MOST_BUCKETS = 8192;
 constexpr int CAP = 4096, CAP_ROUNDS = CAP / BLOCK, PIECE = CAP / 2, FULL = PIECE * 5 / 4;
 
@@ -27,9 +28,10 @@ inline int key_bits(int64_t n, int64_t distinct) {
     return bits;
 }
 
-// A bucket of more than CAP values, cut into `pieces` of `group` tiles each, of PIECE values on average.
+// A bucket of more than CAP values, cut into `pieces` where another PIECE of them is full: a piece has
+// whole tiles and, as a tile has no more than PIECE values, fewer than CAP.
 struct Large {
-    int bucket, first, pieces, group;  // first: the first piece's number among all
+    int bucket, first, pieces;  // first: the first piece's number among all
     uint32_t base;                     // place of the bucket's first value
     int done;                          // pieces counted
 };
@@ -46,7 +48,7 @@ struct Work {
     void* elements;     // [n] Plain or Tagged
     uint16_t* offsets;  // [tiles][buckets + 1]
     Large* large;       // [n / CAP]
-    int32_t* owners;    // [pieces] which of `large` a piece is of
+    int2* owners;       // [pieces] which of `large` a piece is of; its first tile
     uint32_t* counts;   // [pieces][KEYS] values of a key, then those in the pieces before
     int* taken;         // pieces and large buckets so far
     int64_t n, distinct, bytes;
@@ -60,7 +62,7 @@ struct Work {
         elements = take(n * element);
         offsets = reinterpret_cast<uint16_t*>(take(int64_t(tiles) * (buckets + 1) * 2));
         large = reinterpret_cast<Large*>(take(n / CAP * sizeof(Large)));
-        owners = reinterpret_cast<int32_t*>(take(int64_t(pieces) * 4));
+        owners = reinterpret_cast<int2*>(take(int64_t(pieces) * 8));
         counts = reinterpret_cast<uint32_t*>(take(int64_t(pieces) * KEYS * 4));
         taken = reinterpret_cast<int*>(take(8));
         bytes = at - static_cast<char*>(scratch);
@@ -71,6 +73,11 @@ struct Work {
     // Where the bucket's run starts in the tile's stretch; after it, where it ends.
     __device__ const uint16_t* run(int tile, int bucket) const {
         return offsets + int64_t(tile) * (buckets + 1) + bucket;
+    }
+
+    // After the piece's last tile.
+    __device__ int end_of(const Large& of, int piece) const {
+        return piece + 1 < of.first + of.pieces ? owners[piece + 1].y : tiles;
     }
 
     template <typename E> __device__ E* of() const { return static_cast<E*>(elements); }
@@ -245,19 +252,24 @@ template <typename E, typename Out> struct Chunk {
     Value value[CAP_ROUNDS];
     uint32_t share;  // of a warp
 
-    // Values [begin, begin + CAP) of the `count` in the runs of all threads' tiles; this thread has
-    // tiles [from, to), and its first value is number `first`. Ends in a barrier.
+    // Values [begin, begin + CAP) of the `count` in the runs of all threads' tiles; `side` threads side by
+    // side have tiles [from, to), and their first value is number `first`. Ends in a barrier.
     __device__ __forceinline__ void rank(const Work& work, const Out& out, Memory& memory, int bucket, int from,
-                                         int to, uint32_t first, uint32_t begin, uint32_t count) {
+                                         int to, uint32_t first, uint32_t begin, uint32_t count, int side = 1) {
         int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         uint32_t size = min(count - begin, uint32_t(CAP)), at = first;
         share = (size + BLOCK - 1) / BLOCK * 32;
-        for (int c = threadIdx.x; c < WARPS * KEYS / 2; c += BLOCK)
-            reinterpret_cast<uint32_t*>(memory.counters)[c] = 0;
+        // Of each warp only what the bucket's keys need, two counters at once.
+        int keys = work.keys(), half = keys > 1 ? work.bits - 1 : 0;
+        for (int c = threadIdx.x; c < WARPS << half; c += BLOCK)
+            reinterpret_cast<uint32_t*>(memory.counters[c >> half])[c & ((1 << half) - 1)] = 0;
         for (int tile = from; tile < to && at < begin + size; ++tile) {
             uint32_t start = __ldg(work.run(tile, bucket)), end = __ldg(work.run(tile, bucket) + 1);
-            for (uint32_t k = start; k < end; ++k, ++at)
-                if (at >= begin && at < begin + size) memory.places[at - begin] = uint32_t(tile) * SPAN + k;
+            for (uint32_t k = start + (threadIdx.x & (side - 1)); k < end; k += side) {
+                uint32_t place = at + k - start - begin;
+                if (place < size) memory.places[place] = uint32_t(tile) * SPAN + k;
+            }
+            at += end - start;
         }
         __syncthreads();
 #pragma unroll
@@ -272,21 +284,23 @@ template <typename E, typename Out> struct Chunk {
             }
         }
         __syncthreads();  // the places are read: masks may take their place
-        for (int c = threadIdx.x; c < WARPS * KEYS; c += BLOCK) memory.masks[0][c] = 0;
+        for (int c = threadIdx.x; c < WARPS << work.bits; c += BLOCK)
+            memory.masks[c >> work.bits][c & (keys - 1)] = 0;
         __syncthreads();
 #pragma unroll
         for (int r = 0; r < CAP_ROUNDS; ++r)
             if (r * 32 < share)
                 ranked[r] |= rank_of<true>(int(ranked[r]), memory.counters[warp], memory.masks[warp]) << KEY_BITS;
         __syncthreads();
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
+        for (int k = threadIdx.x; k < 1 << half; k += BLOCK) {  // two counters a word
             uint32_t sum = 0;
             for (int w = 0; w < WARPS; ++w) {
-                uint32_t own = memory.counters[w][k];
-                memory.counters[w][k] = uint16_t(sum);
+                auto& own = reinterpret_cast<uint32_t*>(memory.counters[w])[k];
+                uint32_t before = sum;
                 sum += own;
+                own = before;
             }
-            memory.counts[k] = uint16_t(sum);
+            reinterpret_cast<uint32_t*>(memory.counts)[k] = sum;
         }
         __syncthreads();
     }
@@ -302,19 +316,25 @@ template <typename E, typename Out> struct Chunk {
     }
 };
 
-// For all threads of the block: enters a bucket of more than CAP values for group_large.cuh.
-__device__ inline void enter_large(const Work& work, int bucket, uint32_t base, uint32_t count) {
+// For all threads of the block: enters a bucket of more than CAP values for group_large.cuh; this thread
+// has tiles [from, to), before which there are `at` values.
+__device__ inline void enter_large(const Work& work, int bucket, uint32_t base, uint32_t count, int from, int to,
+                                   uint32_t at) {
     __shared__ int first, which;
-    // Rounded up, so that there are at most count / PIECE + 1 pieces, as `Work` has room for.
-    int group = int((int64_t(work.tiles) * PIECE + count - 1) / count);
-    int pieces = (work.tiles + group - 1) / group;
+    int pieces = int((count - 1) / PIECE) + 1;
     if (threadIdx.x == 0) {
         first = atomicAdd(work.taken, pieces);
         which = atomicAdd(work.taken + 1, 1);
-        work.large[which] = Large{bucket, first, pieces, group, base, 0};
+        work.large[which] = Large{bucket, first, pieces, base, 0};
     }
     __syncthreads();
-    for (int p = threadIdx.x; p < pieces; p += BLOCK) work.owners[first + p] = which;
+    if (threadIdx.x == 0) work.owners[first] = make_int2(which, 0);
+    for (int tile = from; tile < to; ++tile) {
+        uint32_t own = uint32_t(__ldg(work.run(tile, bucket) + 1)) - __ldg(work.run(tile, bucket));
+        int piece = int((at + own) / PIECE);  // one more, where this tile fills one
+        if (piece > int(at / PIECE) && piece < pieces) work.owners[first + piece] = make_int2(which, tile + 1);
+        at += own;
+    }
 }
 
 // `out(place, value)`: the value that out.value made comes at `place`.
@@ -337,20 +357,21 @@ __global__ void __launch_bounds__(BLOCK, 4) sort_buckets(Work work, int32_t* sta
     uint32_t first = block_scan<BLOCK>(mine, &count);
     if (bucket == work.buckets - 1 && threadIdx.x == 0) starts[work.distinct] = int32_t(work.n);
     if (count > CAP) {
-        enter_large(work, bucket, base, count);
+        enter_large(work, bucket, base, count, from, to, first);
         return;
     }
     Chunk<E, Out> chunk;
     chunk.rank(work, out, memory, bucket, from, to, first, 0, count);
     // Counts of the keys to their first places.
     constexpr int OWN_KEYS = KEYS / BLOCK;
-    uint32_t sum = 0, total;
-    for (int k = 0; k < OWN_KEYS; ++k) sum += memory.counts[threadIdx.x * OWN_KEYS + k];
+    uint32_t sum = 0, total, keys = work.keys();
+    for (uint32_t k = 0; k < OWN_KEYS && threadIdx.x * OWN_KEYS + k < keys; ++k)
+        sum += memory.counts[threadIdx.x * OWN_KEYS + k];
     uint32_t at = block_scan<BLOCK>(sum, &total);
-    for (int k = 0; k < OWN_KEYS; ++k) {
-        int key = threadIdx.x * OWN_KEYS + k;
+    for (uint32_t k = 0; k < OWN_KEYS && threadIdx.x * OWN_KEYS + k < keys; ++k) {
+        uint32_t key = threadIdx.x * OWN_KEYS + k;
         int64_t whole = (int64_t(bucket) << work.bits) + key;
-        if (key < work.keys() && whole < work.distinct) starts[whole] = int32_t(base + at);
+        if (whole < work.distinct) starts[whole] = int32_t(base + at);
         memory.cursors[key] = at;
         at += memory.counts[key];
     }

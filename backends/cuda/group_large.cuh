@@ -40,8 +40,8 @@ template <typename E> __global__ void __launch_bounds__(BLOCK) count_large(Work 
     let_next_start();
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int piece = blockIdx.x; piece < work.taken[0]; piece += gridDim.x) {
-        Large& large = work.large[work.owners[piece]];
-        int from = (piece - large.first) * large.group, to = min(from + large.group, work.tiles);
+        Large& large = work.large[work.owners[piece].x];
+        int from = work.owners[piece].y, to = work.end_of(large, piece);
         for (int k = threadIdx.x; k < KEYS; k += BLOCK) counts[k] = 0;
         __syncthreads();
         for (int tile = from + warp; tile < to; tile += WARPS) {
@@ -69,25 +69,28 @@ __global__ void __launch_bounds__(BLOCK, 4) place_large(Work work, const int32_t
     auto& memory = *reinterpret_cast<typename Chunk<E, Out>::Memory*>(shared);
     wait_for_previous();
     for (int piece = blockIdx.x; piece < work.taken[0]; piece += gridDim.x) {
-        const Large& large = work.large[work.owners[piece]];
-        int low = (piece - large.first) * large.group, high = min(low + large.group, work.tiles);
-        int each = (high - low + BLOCK - 1) / BLOCK;
-        int from = min(low + int(threadIdx.x) * each, high), to = min(from + each, high);
+        const Large& large = work.large[work.owners[piece].x];
+        int low = work.owners[piece].y, high = work.end_of(large, piece);
+        // As many threads a tile as there are: runs of hot keys are long.
+        int side = 1, each = (high - low + BLOCK - 1) / BLOCK;
+        while (side < 32 && (high - low) * side * 2 <= BLOCK) side *= 2;
+        int from = min(low + int(threadIdx.x) / side * each, high), to = min(from + each, high);
         uint32_t mine = 0, count;
         for (int tile = from; tile < to; ++tile)
             mine += uint32_t(__ldg(work.run(tile, large.bucket) + 1)) - __ldg(work.run(tile, large.bucket));
-        uint32_t first = block_scan<BLOCK>(mine, &count);
-        for (int k = threadIdx.x; k < KEYS; k += BLOCK) {
+        bool second = threadIdx.x & (side - 1);
+        uint32_t first = block_scan<BLOCK>(second ? 0 : mine, &count) - (second ? mine : 0);
+        for (int k = threadIdx.x; k < work.keys(); k += BLOCK) {
             int64_t whole = (int64_t(large.bucket) << work.bits) + k;
-            bool there = k < work.keys() && whole < work.distinct;
+            bool there = whole < work.distinct;
             memory.cursors[k] = there ? starts[whole] + work.counts[int64_t(piece) * KEYS + k] : 0;
         }
         for (uint32_t begin = 0; begin < count; begin += CAP) {
             Chunk<E, Out> chunk;
-            chunk.rank(work, out, memory, large.bucket, from, to, first, begin, count);
+            chunk.rank(work, out, memory, large.bucket, from, to, first, begin, count, side);
             chunk.each(memory, out);
             __syncthreads();
-            for (int k = threadIdx.x; k < KEYS; k += BLOCK) memory.cursors[k] += memory.counts[k];
+            for (int k = threadIdx.x; k < work.keys(); k += BLOCK) memory.cursors[k] += memory.counts[k];
         }
     }
 }

@@ -133,45 +133,76 @@ __global__ void claim(Cell* cells, int64_t mask, Index tables, const int64_t* id
     if (was == ERASED) atomicAdd(&state->reused, 1ull);
 }
 
+// Writes a pair into an empty cell, all 16 bytes at once; false if another pair was faster.
+__device__ __forceinline__ bool fill_cell(Cell* cells, int64_t at, Cell cell) {
+#if __CUDA_ARCH__ >= 900
+    uint64_t seen, above, low = uint64_t(cell.id), high = uint64_t(uint32_t(cell.row)) << 32 | uint32_t(cell.table);
+    asm volatile(
+        "{ .reg .b128 empty, pair, seen;\n"
+        "mov.b128 empty, {%3, %3};\n"
+        "mov.b128 pair, {%4, %5};\n"
+        "atom.relaxed.gpu.global.cas.b128 seen, [%2], empty, pair;\n"
+        "mov.b128 {%0, %1}, seen; }"
+        : "=l"(seen), "=l"(above)
+        : "l"(cells + at), "l"(0ull), "l"(low), "l"(high)
+        : "memory");
+    return seen == 0 && above == 0;
+#else
+    if (atomicCAS(&cells[at].table, 0, BUSY) != 0) return false;
+    write_cell(cells, at, cell);
+    return true;
+#endif
+}
+
 // Find and claim at once. A line with an empty cell shows the pair to be absent; erased cells on the way
-// stay as they are until the next rehash.
-__global__ void __launch_bounds__(THREADS, 8) insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide,
-                       void* rows, bool* fresh, State* state, const int32_t* free_rows) {
-    __shared__ unsigned new_here;
+// stay as they are until the next rehash. Rows are numbered before a cell is taken, so that one swap
+// brings the whole pair: what was looked for in vain is new, whoever wins a cell.
+constexpr int BLOCK = 512;  // fewer additions to the one counter than with 256
+
+__global__ void __launch_bounds__(BLOCK, 4)
+    insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide, void* rows, bool* fresh,
+           State* state, const int32_t* free_rows) {
+    __shared__ unsigned of_warp[BLOCK / 32];
     __shared__ unsigned long long base;
-    if (threadIdx.x == 0) new_here = 0;
-    __syncthreads();
-    int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, at = 0, id = 0;
-    int32_t table = 0, row = -1;
-    unsigned local = 0;
-    if (i < n) {
-        id = __ldg(ids + i);
-        table = int32_t(tables[i]) + 1;
-        bool done = false;
-        for (Chain chain(mask, table - 1, id); !done; chain.next()) {
-            Line line = read_line(cells, chain);
+    int64_t i = int64_t(blockIdx.x) * BLOCK + threadIdx.x, id = i < n ? __ldg(ids + i) : 0;
+    int32_t table = i < n ? int32_t(tables[i]) + 1 : 1, row = -1;
+    Chain chain(mask, table - 1, id);
+    Line line = read_line(cells, chain);
+    while (true) {
+        bool open = false;
 #pragma unroll
-            for (int k = 0; k < SIDE; ++k)
-                if (line.table(k) == table && line.id(k) == id) row = line.row(k), done = true;
-            // Who loses a cell goes on: the winner's pair is another one.
-#pragma unroll
-            for (int k = 0; k < SIDE; ++k) {
-                if (done || line.table(k) != 0) continue;
-                at = chain.cell(k);
-                done = atomicCAS(&cells[at].table, 0, BUSY) == 0;
-            }
+        for (int k = 0; k < SIDE; ++k) {
+            if (line.table(k) == table && line.id(k) == id) row = line.row(k);
+            open |= line.table(k) == 0;
         }
-        if (row < 0) local = atomicAdd(&new_here, 1u);
+        if (row >= 0 || open) break;
+        chain.next();
+        line = read_line(cells, chain);
     }
+    bool is_new = row < 0 && i < n;
+    unsigned absent = __ballot_sync(~0u, is_new), warp = threadIdx.x / 32, before = 0, total = 0;
+    if (threadIdx.x % 32 == 0) of_warp[warp] = __popc(absent);
     __syncthreads();
-    if (threadIdx.x == 0 && new_here) base = atomicAdd(&state->fresh, (unsigned long long)new_here);
+    for (int w = 0; w < BLOCK / 32; ++w) {
+        if (w == int(warp)) before = total;
+        total += of_warp[w];
+    }
+    if (threadIdx.x == 0 && total) base = atomicAdd(&state->fresh, (unsigned long long)total);
     __syncthreads();
     if (i >= n) return;
-    fresh[i] = row < 0;
-    if (row < 0) {
-        unsigned long long k = base + local, freed = state->free_count;
+    fresh[i] = is_new;
+    if (is_new) {
+        unsigned long long k = base + before + __popc(absent & ((1u << threadIdx.x % 32) - 1)), freed = state->free_count;
         row = k < freed ? free_rows[freed - 1 - k] : int32_t(state->extent + (k - freed));
-        write_cell(cells, at, Cell{id, table, row});
+        bool done = false;
+        while (true) {
+#pragma unroll
+            for (int side = 0; side < SIDE; ++side)
+                if (!done && line.table(side) == 0) done = fill_cell(cells, chain.cell(side), Cell{id, table, row});
+            if (done) break;
+            chain.next();
+            line = read_line(cells, chain);
+        }
     }
     if (wide) put<int64_t>(rows, i, row);
     else put<int32_t>(rows, i, row);
@@ -248,7 +279,7 @@ EXPORT int64_t id_map_claim(const Arg* a, void*, cudaStream_t stream) {
 EXPORT int64_t id_map_insert(const Arg* a, void*, cudaStream_t stream) {
     int64_t n = a[3].n0;
     if (n == 0) return 0;
-    insert<<<blocks_for(n), THREADS, 0, stream>>>(tensor<Cell>(a[0]), a[0].n0 - 1, Index(a[3]),
+    insert<<<blocks_for(n, BLOCK), BLOCK, 0, stream>>>(tensor<Cell>(a[0]), a[0].n0 - 1, Index(a[3]),
                                                  tensor<const int64_t>(a[4]), n, a[5].dtype == INT64, a[5].data,
                                                  tensor<bool>(a[6]), tensor<State>(a[1]),
                                                  tensor<const int32_t>(a[2]));

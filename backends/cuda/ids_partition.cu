@@ -88,9 +88,14 @@ template <typename F> int64_t with_sizes(int64_t n, F f) {
     return f(std::integral_constant<int, 8192>{}, std::integral_constant<int, 8192>{});
 }
 
+constexpr int64_t WAVE = 4 * 132;
+
 inline Shape shape_of(int64_t n, int64_t world, int span, int cap) {
     // Four fifths full on average: 10 standard deviations of a uniform hash below the brim.
-    int64_t per = ceil_div(ceil_div(n, cap / 5 * 4), world), most = MOST_BUCKETS / world;
+    int64_t count = ceil_div(n, cap / 5 * 4), most = MOST_BUCKETS / world;
+    // Several owners: whole waves of blocks, four a multiprocessor of an H100.
+    if (world > 1 && cap == 4096) count = ceil_div(count, WAVE) * WAVE;
+    int64_t per = ceil_div(count, world);
     return {int(world), int(per < 1 ? 1 : per < most ? per : most), int(ceil_div(n, span)),
             Owners(int(world))};
 }

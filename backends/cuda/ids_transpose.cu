@@ -4,7 +4,7 @@
 #include "transpose.cuh"
 
 // Segment of each value of a tile, counted from the one returned, the first value's: that one by search,
-// then marks where segments begin and the maximum over the marks before.
+// then marks where segments begin and the maximum over the marks before. `out` is aligned to 16 bytes.
 struct SegmentOf {
     Index offsets;
     int64_t segments;
@@ -26,12 +26,22 @@ struct SegmentOf {
             if (first > 0 && offsets[s + 1] - begin > first) out[first] = uint32_t(s - low);
         }
         __syncthreads();
-        uint32_t own[EACH], most = 0;
+        // A thread's values are read and written four at once: one by one they would share few banks.
+        using Side = Pack<uint32_t, 4>;
+        Side* side = reinterpret_cast<Side*>(out) + threadIdx.x * (EACH / 4);
+        Side own[EACH / 4];
+        uint32_t most = 0;
 #pragma unroll
-        for (int k = 0; k < EACH; ++k) own[k] = most = max(most, out[threadIdx.x * EACH + k]);
+        for (int k = 0; k < EACH; ++k) {
+            if (k % 4 == 0) own[k / 4] = side[k / 4];
+            own[k / 4].at[k % 4] = most = max(most, own[k / 4].at[k % 4]);
+        }
         uint32_t before = block_maximum<BLOCK>(most);
 #pragma unroll
-        for (int k = 0; k < EACH; ++k) out[threadIdx.x * EACH + k] = max(before, own[k]);
+        for (int k = 0; k < EACH; ++k) {
+            own[k / 4].at[k % 4] = max(before, own[k / 4].at[k % 4]);
+            if (k % 4 == 3) side[k / 4] = own[k / 4];
+        }
         __syncthreads();
         return low;
     }
@@ -89,7 +99,7 @@ template <typename V>
 __global__ void __launch_bounds__(grouping::BLOCK)
     payload(SegmentOf segment_of, const void* weights, int width, int64_t n, V* out) {
     constexpr int SPAN = grouping::SPAN;
-    __shared__ uint32_t tags[SPAN];
+    alignas(16) __shared__ uint32_t tags[SPAN];
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
     int64_t first = segment_of(begin, size, tags);

@@ -95,6 +95,7 @@ template <int SPAN, int CAP, bool ONE>
 __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024 / (CAP / bucket_each(CAP)))
     number_buckets(Pairs p, Shape shape, Work work, Distinct out) {
     constexpr int EACH = bucket_each(CAP), BLOCK = CAP / EACH, CELLS = 2 * CAP, WARPS = BLOCK / 32;
+    constexpr int PLACE = CAP == 2048 ? 11 : CAP == 4096 ? 12 : 13;  // bits; the rest of a cell is the tag
     extern __shared__ uint32_t shared[];
     uint32_t *cells = shared, *places = shared + CELLS;                // [CELLS], [limit]
     auto* cell_of = reinterpret_cast<uint16_t*>(places + limit(CAP));  // [limit]
@@ -140,16 +141,16 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
                 if (e >= count) break;
                 if (!ONE) salt = __ldg(p.salts + tables[k]);
                 uint64_t hashed = pair_hash(salt, ids[k]);
-                uint32_t cell = uint32_t(hashed >> 40) % CELLS, tag = uint32_t(hashed) << 13;
+                uint32_t cell = uint32_t(hashed >> 40) % CELLS, tag = uint32_t(hashed) << PLACE;
                 while (true) {
                     uint32_t found = *(volatile uint32_t*)(cells + cell);
                     if (found == EMPTY) {
                         found = atomicCAS(cells + cell, EMPTY, tag | e);
                         if (found == EMPTY) break;
                     }
-                    if ((found ^ tag) >> 13 == 0) {
+                    if ((found ^ tag) >> PLACE == 0) {
                         if (!exact) break;
-                        uint32_t other = places[found & 8191];
+                        uint32_t other = places[found & (CAP - 1)];
                         if (work.elements[other] == ids[k] && (ONE || work.tables[other] == tables[k])) break;
                     }
                     cell = (cell + 1) % CELLS;
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
         bool misled = false;
 #pragma unroll
         for (int k = 0; k < EACH; ++k) {
-            uint32_t e = threadIdx.x + k * BLOCK, speaker = e < count ? cells[cell_of[e]] & 8191 : EMPTY;
+            uint32_t e = threadIdx.x + k * BLOCK, speaker = e < count ? cells[cell_of[e]] & (CAP - 1) : EMPTY;
             before += __popc(__ballot_sync(~0u, speaker == e));
             if (speaker == e) speaks |= 1u << k;
             if (!exact && e < count && speaker != e) {

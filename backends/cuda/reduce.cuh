@@ -38,16 +38,15 @@ template <typename Rule> constexpr bool ROWWISE = std::is_same<Rule, Rowwise>::v
 struct Group {
     unsigned members;
     int width, parts, part, lane;
-    int64_t row;
+    int64_t row;  // its number among those touched
 
-    __device__ Group(int width_bits, int group_bits) {
+    __device__ Group(int width_bits, int group_bits, int64_t of) : row(of) {
         int size = 1 << group_bits;
         width = 1 << width_bits;
         parts = size >> width_bits;
         members = size == 32 ? ~0u : ((1u << size) - 1) << ((threadIdx.x & 31) & ~(size - 1));
         part = (threadIdx.x & (size - 1)) >> width_bits;
         lane = threadIdx.x & (width - 1);
-        row = (int64_t(blockIdx.x) * THREADS + threadIdx.x) >> group_bits;
     }
 
     __device__ float total(float value, int from, int below) const {
@@ -67,43 +66,33 @@ __device__ __forceinline__ Sum<N> gradient(const Segments<Gradient, I>& s, const
     return sum;
 }
 
-template <int N, int AHEAD, typename I, typename Rule>
-__global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
-                                                               Pieces pieces, int64_t longest, int width_bits,
-                                                               int group_bits) {
-    let_next_start();
-    Group group(width_bits, group_bits);
-    int64_t i = group.row, begin = s.total, end = s.total, row = -1;
-    if (i < s.count) begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
-    pieces.clear(begin, end);
-    if (row < 0) return;
-    if (end - begin > longest) {
-        pieces.mark(begin, end, i, group.part * group.width + group.lane, group.width * group.parts);
-        return;  // the whole group leaves together, so no shuffle below waits for it
-    }
+// Changes row `row` of the blocks by the gradient whose columns every lane gets from `of(column)`.
+template <int N, typename Rule, typename Of>
+__device__ __forceinline__ void change_row(const Touched& t, Rule rule, const Group& group, int64_t row, int64_t dim,
+                                           Of of) {
     char* base = t.blocks.row(row);
-    float rate = t.rate.data ? t.rate[i] : 1.f;
+    float rate = t.rate.data ? t.rate[group.row] : 1.f;
     int64_t across = int64_t(group.width) * N, column = int64_t(group.lane) * N;
     Sum<N> g;
     if constexpr (ROWWISE<Rule>) {
         float* sum = reinterpret_cast<float*>(base + t.offset[1]);
         float squares = 0;
-        for (int64_t at = column; at - column < s.dim; at += across) {
-            g = gradient<N, AHEAD>(s, group, begin, end, at);
-            if (at >= s.dim) break;
+        for (int64_t at = column; at - column < dim; at += across) {
+            g = of(at);
+            if (at >= dim) break;
             Slots<N, Rule> slots(t, base, at);
             for (int e = 0; e < N; ++e) squares += rule.square(slots.weight.at[e], g.at[e]);
         }
         squares = group.total(squares, 1, group.width);
-        rule = rule.of(sum, squares, s.dim, rate);
+        rule = rule.of(sum, squares, dim, rate);
         // Every lane has read the old sum before the first one overwrites it.
         __syncwarp(group.members);
-        if (group.lane + group.part == 0) *sum += squares / s.dim;
+        if (group.lane + group.part == 0) *sum += squares / dim;
     }
-    for (int64_t first = 0; first < s.dim; first += across, column += across) {
-        bool mine = column < s.dim;
+    for (int64_t first = 0; first < dim; first += across, column += across) {
+        bool mine = column < dim;
         // Of a row that one turn of the lanes covers, the sum is at hand from the squares.
-        if (!ROWWISE<Rule> || s.dim > across) g = gradient<N, AHEAD>(s, group, begin, end, column);
+        if (!ROWWISE<Rule> || dim > across) g = of(column);
         if (!mine || group.part) continue;
         Slots<N, Rule> slots(t, base, column);
         slots.change(rule, g.at, rate);
@@ -111,55 +100,44 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient
     }
 }
 
-__device__ inline float block_total(float value) {
-    __shared__ float of_warp[THREADS / 32];
-    for (int step = 16; step; step /= 2) value += __shfl_xor_sync(~0u, value, step);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
-    __syncthreads();
-    value = 0;
-    for (int w = 0; w < THREADS / 32; ++w) value += of_warp[w];
-    return value;
+template <int N, int AHEAD, typename I, typename Rule>
+__global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
+                                                               Pieces pieces, int width_bits, int group_bits) {
+    using K = typename Position<I>::type;
+    let_next_start();
+    Group group(width_bits, group_bits, (int64_t(blockIdx.x) * THREADS + threadIdx.x) >> group_bits);
+    int64_t i = group.row, begin = s.total, end = s.total, row = -1;
+    if (i < s.count) begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
+    pieces.clear<K>(begin, end);
+    if (row < 0) return;
+    if (end - begin > pieces.longest) {
+        pieces.mark<K>(begin, end, i, group.part * group.width + group.lane, group.width * group.parts);
+        return;  // the whole group leaves together, so no shuffle below waits for it
+    }
+    change_row<N>(t, rule, group, row, s.dim, [&](int64_t column) {
+        return gradient<N, AHEAD>(s, group, begin, end, column);
+    });
 }
 
 template <int N, typename I, typename Rule>
-__global__ void __launch_bounds__(THREADS) reduce_long(Segments<Gradient, I> s, Touched t, Rule given, Pieces pieces,
-                                                       int width_bits) {
-    sum_long<Gradient, I, N>(s, pieces, width_bits, [&](int64_t i, const float* sums) {
-        Rule rule = given;
-        char* base = t.blocks.row(t.rows[i]);
-        float rate = t.rate.data ? t.rate[i] : 1.f;
-        if constexpr (ROWWISE<Rule>) {
-            float* sum = reinterpret_cast<float*>(base + t.offset[1]);
-            float squares = 0;
-            for (int64_t column = threadIdx.x; column < s.dim; column += THREADS)
-                squares += rule.square(Slots<1, Rule>(t, base, column).weight.at[0], __ldcg(sums + column));
-            squares = block_total(squares);
-            rule = rule.of(sum, squares, s.dim, rate);
-            __syncthreads();
-            if (threadIdx.x == 0) *sum += squares / s.dim;
-        }
-        for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
-            Slots<1, Rule> slots(t, base, column);
-            float g = __ldcg(sums + column);
-            slots.change(rule, &g, rate);
-            slots.store(t, base, column);
-        }
-    }, 0, [](int64_t) {});
+__global__ void __launch_bounds__(THREADS, 4)
+    reduce_long(Segments<Gradient, I> s, Touched t, Rule rule, Pieces pieces, int width_bits) {
+    sum_long<Gradient, I, N>(s, pieces, width_bits, [&](int64_t i, auto of) {
+        change_row<N>(t, rule, Group(width_bits, 5, i), t.rows[i], s.dim, of);
+    });
 }
 
 template <typename I, typename Rule>
 int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rule, void* scratch,
                       cudaStream_t stream) {
-    Pieces pieces(scratch, s.total);
     auto launch = [&](auto elements) {
         constexpr int N = decltype(elements)::value;
         int width = log2_up((s.dim + N - 1) / N, 5);
         int parts = log2_up(s.total / s.count / 4, 5 - width);
-        // Lanes that take a row's gradients one after the other would be waited for.
-        int64_t longest = parts ? LONG : 4 * MEDIUM;
+        Pieces pieces(scratch, s.total, s.dim, longest_of(s.total, s.count, parts));
         reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
-            s, t, rule, pieces, longest, width, width + parts);
-        if (s.total > MEDIUM)
+            s, t, rule, pieces, width, width + parts);
+        if (s.total > pieces.longest)
             launch_after(reduce_long<N, I, Rule>, pieces.blocks(), THREADS, 0, stream, s, t, rule, pieces, width);
     };
     if (access_width(s.dim * 4, s.values) == 16) launch(std::integral_constant<int, 4>{});

@@ -2,14 +2,11 @@
 //
 // A segment belongs to a group of lanes: `width` lanes hold one row side by side, `parts` such
 // sub-groups take its rows in turn and are added at the end, so that few long segments still
-// fill the chip. A segment longer than LONG is cut into pieces of PIECE rows, each summed by a whole
-// block; the last block to finish adds the pieces in order. No atomics on values: deterministic.
+// fill the chip. What is longer than a sub-group should take row by row is left to segment_long.cuh.
+// No atomics on values: deterministic.
 #pragma once
 #include "arg.cuh"
 #include "launch.cuh"
-
-// MEDIUM: where lanes take rows one after the other, a segment this long would keep others waiting.
-constexpr int64_t PIECE = 512, LONG = 512, MEDIUM = 32;
 
 // `I` reads index and offsets: `const int*` where both are int32, the common case, else `Index`. An
 // index may say itself where rows lie (rows_pool.cu); by the others they are rows of `values`.
@@ -52,45 +49,67 @@ template <typename T, typename I> struct Segments {
 // Where the pieces of long segments are found, in scratch. A piece has a slot: those of a segment whose
 // values begin at b are the slots from ceil(b / MEDIUM) on, as many as it may need, since it is longer
 // than MEDIUM. The kernel of the short segments writes every slot, so that none has to be cleared before.
-// The sums of several pieces have rows likewise, from ceil(b / APART) on; a single one its block's.
+// The sums of several pieces have rows likewise, from ceil(b / apart) on.
 struct Pieces {
-    static constexpr int64_t APART = PIECE / 2;
+    static constexpr int64_t MEDIUM = 8;
     static constexpr int BLOCKS = 528;  // four a multiprocessor of an H100
-    int64_t slots, rows;
-    int64_t* segment;  // [slots] whose piece it is, -1: none
-    int* done;         // [rows] at a segment's first one: pieces finished
-    float* partial;    // [rows + BLOCKS][dim + 1], the last one Σw
+    static constexpr int FAN = 32;      // pieces whose sums are added by the last one of them
+    int64_t longest;  // what is longer is cut into pieces
+    int64_t size, apart, slots, rows, stride;
+    void* segment;    // [slots] whose piece it is, -1: none; of the positions' type
+    int* done;        // [rows] at every FAN-th of a segment: pieces finished; at its second: such groups
+    float* partial;   // [rows][stride], the last column Σw
 
-    static_assert(2 * MEDIUM <= PIECE, "a segment of a value more than MEDIUM has a slot for each piece");
     static int64_t round(int64_t bytes) { return (bytes + 255) / 256 * 256; }
     __host__ __device__ static int64_t up(int64_t begin, int64_t by) { return (begin + by - 1) / by; }
-    __device__ static int count(int64_t begin, int64_t end) { return int(up(end - begin, PIECE)); }
-    unsigned blocks() const { return unsigned(slots < BLOCKS ? slots : BLOCKS); }
 
-    static int64_t bytes(int64_t n, int64_t dim) {
-        return round(up(n, MEDIUM) * 8) + round(up(n, APART) * 4) + (up(n, APART) + BLOCKS) * (dim + 1) * 4;
+    // Rows of a piece: 32 in turn for each sub-group of a warp, of wide rows some more.
+    static int64_t size_of(int64_t dim) {
+        int64_t size = 512;
+        while (size > 64 && size * dim > 4096) size /= 2;
+        return size;
     }
 
-    Pieces(void* scratch, int64_t n) : slots(up(n, MEDIUM)), rows(up(n, APART)) {
+    static int64_t stride_of(int64_t dim) { return up(dim, 4) * 4 + 4; }
+
+    static int64_t bytes(int64_t n, int64_t dim) {
+        int64_t rows = up(n, size_of(dim) / 2);
+        return round(up(n, MEDIUM) * 8) + round(rows * 4) + rows * stride_of(dim) * 4;
+    }
+
+    // At least `longest` rows of a segment are summed where it is met.
+    Pieces(void* scratch, int64_t n, int64_t dim, int64_t longest)
+        : longest(longest < MEDIUM ? MEDIUM : longest), size(size_of(dim)), apart(size / 2), slots(up(n, MEDIUM)),
+          rows(up(n, apart)), stride(stride_of(dim)), segment(scratch) {
         char* at = static_cast<char*>(scratch);
-        segment = reinterpret_cast<int64_t*>(at);
         done = reinterpret_cast<int*>(at += round(slots * 8));
         partial = reinterpret_cast<float*>(at + round(rows * 4));
     }
 
+    unsigned blocks() const { return unsigned(slots < BLOCKS ? slots : BLOCKS); }
+    __device__ int64_t count(int64_t begin, int64_t end) const { return up(end - begin, size); }
+    template <typename K> __device__ K* owners() const { return static_cast<K*>(segment); }
+
     // For all lanes of a warp at once, whose values are [begin, end), ascending: no slot has a piece.
-    __device__ void clear(int64_t begin, int64_t end) const {
+    template <typename K> __device__ void clear(int64_t begin, int64_t end) const {
         int64_t from = up(__shfl_sync(~0u, begin, 0), MEDIUM), to = up(__shfl_sync(~0u, end, 31), MEDIUM);
-        for (int64_t slot = from + threadIdx.x % 32; slot < to; slot += 32) segment[slot] = -1;
+        for (int64_t slot = from + threadIdx.x % 32; slot < to; slot += 32) owners<K>()[slot] = K(-1);
         __syncwarp();
     }
 
+    // The same for values of which none is in a long segment, by `lanes` lanes.
+    template <typename K> __device__ void clear(int64_t begin, int64_t end, int lane, int lanes) const {
+        for (int64_t slot = up(begin, MEDIUM) + lane; slot < up(end, MEDIUM); slot += lanes) owners<K>()[slot] = K(-1);
+    }
+
     // Then the pieces of a long segment, by `lanes` lanes.
+    template <typename K>
     __device__ void mark(int64_t begin, int64_t end, int64_t owner, int lane, int lanes) const {
-        int64_t from = up(begin, MEDIUM);
-        int many = count(begin, end);
-        for (int piece = lane; piece < many; piece += lanes) segment[from + piece] = owner;
-        if (lane == 0 && many > 1) done[up(begin, APART)] = 0;
+        int64_t from = up(begin, MEDIUM), first = up(begin, apart), many = count(begin, end);
+        for (int64_t piece = lane; piece < many; piece += lanes) {
+            owners<K>()[from + piece] = K(owner);
+            if (many > 1 && (piece % FAN == 0 || piece == 1)) done[first + piece] = 0;
+        }
     }
 };
 
@@ -217,11 +236,14 @@ __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
     let_next_start();
     int64_t first = ((int64_t(blockIdx.x) * THREADS + threadIdx.x) >> width_bits) * RUN;
     int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
+    using K = typename Position<I>::type;
     int count = s.count - first < RUN ? int(s.count - first) : RUN;
     int64_t begin = s.total, end = s.total;
     if (count > 0) begin = s.offsets[first], end = s.offsets[first + count];
-    pieces.clear(begin, end);
-    bool together = end - begin <= 2 * MEDIUM;
+    bool together = end - begin <= 2 * pieces.longest;
+    // Few lanes would take long to clear what a hot row leaves, the whole warp is slower where there is none.
+    if (!__all_sync(~0u, together)) pieces.clear<K>(begin, end);
+    else if (count > 0) pieces.clear<K>(begin, end, lane, width);
     if (count <= 0) return;
     for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
         if (together) {
@@ -230,8 +252,8 @@ __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
         }
         for (int64_t segment = first; segment < first + count; ++segment) {
             int64_t from = s.offsets[segment], to = s.offsets[segment + 1];
-            bool alone = to - from > MEDIUM;
-            if (alone && column == int64_t(lane) * N) pieces.mark(from, to, segment, lane, width);
+            bool alone = to - from > pieces.longest;
+            if (alone && column == int64_t(lane) * N) pieces.mark<K>(from, to, segment, lane, width);
             if (!alone) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
         }
     }
@@ -247,10 +269,11 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
     int lane = threadIdx.x & (group - 1), part = lane >> width_bits;
     int64_t begin = s.total, end = s.total;
     if (segment < s.count) begin = s.offsets[segment], end = s.offsets[segment + 1];
-    pieces.clear(begin, end);
+    using K = typename Position<I>::type;
+    pieces.clear<K>(begin, end);
     if (segment >= s.count) return;
-    if (end - begin > LONG) {
-        pieces.mark(begin, end, segment, lane, group);
+    if (end - begin > pieces.longest) {
+        pieces.mark<K>(begin, end, segment, lane, group);
         return;  // the whole group leaves together, so no shuffle below waits for it
     }
     for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
@@ -266,6 +289,7 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
     }
 }
 #include "segment_long.cuh"
+#include "segment_runs.cuh"
 
 inline int log2_up(int64_t n, int most) {
     int bits = 0;
@@ -273,39 +297,35 @@ inline int log2_up(int64_t n, int most) {
     return bits;
 }
 
-template <int N, int AHEAD, typename T, typename I>
-void launch_runs(const Segments<T, I>& s, const Pieces& pieces, int width, unsigned grid, cudaStream_t stream) {
-    if constexpr (std::is_same<T, float>::value && std::is_same<I, const int*>::value) {
-        if (!s.weights.data && !s.factor && !s.scale) {
-            Segments<T, Unweighted> plain{s.values,  s.out,      Unweighted{s.index}, s.offsets, s.weights, nullptr,
-                                          nullptr,   s.count,    s.dim,               s.total,   s.once};
-            runs_of_segments<T, Unweighted, N, AHEAD><<<grid, THREADS, 0, stream>>>(plain, pieces, width);
-            return;
-        }
-    }
-    runs_of_segments<T, I, N, AHEAD><<<grid, THREADS, 0, stream>>>(s, pieces, width);
-}
-
 // Narrow results written past the cache were measured to be slower, unless there are few of them.
 inline bool once(int64_t row, int64_t total, int64_t count) { return row >= 128 || total >= 3 * count; }
 
+// What a sub-group takes row by row: twice the mean, so that few segments of a like length are cut, and
+// some; a longer one would keep the others of its warp waiting.
+inline int64_t longest_of(int64_t total, int64_t count, int parts_bits) {
+    return 2 * (total / count) + 2 + (Pieces::MEDIUM << parts_bits);
+}
+
 template <typename T, typename I>
 int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t stream) {
-    Pieces pieces(scratch, s.total);
     auto launch = [&](auto elements) {
         constexpr int N = decltype(elements)::value;
         int width = log2_up((s.dim + N - 1) / N, 5);
         // Enough rows in flight for each lane, but no idle sub-group: about four rows a part.
         int parts = log2_up(s.total / s.count / 4, 5 - width);
+        int64_t longest = longest_of(s.total, s.count, parts);
+        // Bags lie among positions of tiles, so the mean says less; measured at the sizes of `mse bench`.
+        int64_t bag = width == 3 || width == 4 ? 16 : 32;
+        if (!Position<I>::OF_VALUES && longest < bag) longest = bag;
+        Pieces pieces(scratch, s.total, s.dim, longest);
         unsigned grid = blocks_for(s.count << (width + parts));
         // A single lane pair a row gains nothing from runs unless segments are very short.
         if (s.total < (width >= 2 ? 8 : 3) * s.count) {
-            unsigned runs = blocks_for(ceil_div(s.count, RUN) << width);
-            launch_runs<N, 16 / (N < 4 ? 4 : N)>(s, pieces, width, runs, stream);
+            launch_runs<N, 16 / (N < 4 ? 4 : N)>(s, pieces, width, stream);
         } else {
             short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, pieces, width, width + parts);
         }
-        if (s.total > MEDIUM)
+        if (s.total > pieces.longest)
             launch_after(long_segments<T, I, N>, pieces.blocks(), THREADS, 0, stream, s, pieces, width);
     };
     int elements = access_width(s.dim * int64_t(sizeof(T)), s.values, s.out) / int(sizeof(T));

@@ -1,151 +1,174 @@
-// Long segments: a warp sums one that gives each of its lanes ROWS at the most, else a block each piece.
+// Long segments, cut into pieces of which each is summed by a warp: what waits for memory is then a warp,
+// not a block, and a warp that is done takes the next piece of its block.
 // Included by segment.cuh.
 #pragma once
 
-// Sums over the warps of a block, in order: `own` of the first `many` lanes of each, N + 1 values a lane.
-template <int N> struct Warps {
-    float at[THREADS / 32][32 * N + 1];
-
-    // Value c of the N * many + 1, the last one the weight.
-    __device__ float total(int c) const {
-        float sum = 0;
+// `own` of the sub-groups of a warp, added: every lane has the sums of its columns.
+template <int N> __device__ __forceinline__ Sum<N> over_parts(Sum<N> own, int width_bits) {
+    for (int step = 1 << width_bits; step < 32; step *= 2) {
 #pragma unroll
-        for (int w = 0; w < THREADS / 32; ++w) sum += at[w][c];
-        return sum;
+        for (int e = 0; e < N; ++e) own.at[e] += __shfl_xor_sync(~0u, own.at[e], step);
+        own.weight += __shfl_xor_sync(~0u, own.weight, step);
     }
-};
-
-// Rows begin to end of one segment summed by the block into partial [dim + 1].
-template <typename T, typename I, int N>
-__device__ void sum_piece(const Segments<T, I>& s, int64_t begin, int64_t end, int width_bits, float* partial) {
-    __shared__ Warps<N> warps;
-    int width = 1 << width_bits, parts = THREADS >> width_bits;
-    int part = threadIdx.x >> width_bits, lane = threadIdx.x & (width - 1);
-    for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
-        int64_t column = base + int64_t(lane) * N;
-        Sum<N> sum;
-        if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, parts, column, sum);
-        for (int step = width; step < 32; step *= 2) {
-#pragma unroll
-            for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
-            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
-        }
-        __syncthreads();
-        float* own = warps.at[threadIdx.x / 32];
-        if (threadIdx.x % 32 < unsigned(width))
-            for (int e = 0; e < N; ++e) own[lane * N + e] = sum.at[e];
-        if (threadIdx.x % 32 == 0) own[width * N] = sum.weight;
-        __syncthreads();
-        for (int c = threadIdx.x; c <= width * N; c += THREADS) {
-            if (c < width * N && base + c < s.dim) __stcg(partial + base + c, warps.total(c));
-            if (c == width * N && base == 0) __stcg(partial + s.dim, warps.total(c));
-        }
-    }
+    return own;
 }
 
-// Rows of `partial` added up in order into the first: threads side by side take columns, groups of such
-// threads the rows in turn.
-__device__ inline void add_pieces(float* partial, int pieces, int64_t columns) {
-    constexpr int AHEAD = 8;
-    __shared__ float of_part[THREADS];
-    int side = 1;
-    while (side < columns && side < THREADS) side *= 2;
-    int parts = THREADS / side, part = threadIdx.x / side;
-    for (int64_t base = 0; base < columns; base += side) {
-        int64_t column = base + threadIdx.x % side;
-        float sum = 0;
-        for (int p0 = part; p0 < pieces && column < columns; p0 += AHEAD * parts) {
-            float own[AHEAD];
+// Rows begin to end of one segment, by a warp; a lane has columns [column, column + N). The index is read
+// AHEAD rows before the rows are.
+template <typename T, typename I, int N>
+__device__ __forceinline__ Sum<N> sum_rows(const Segments<T, I>& s, int64_t begin, int64_t end, int64_t column,
+                                           int width_bits) {
+    using K = typename Position<I>::type;
+    constexpr int AHEAD = 4;
+    int step = 32 >> width_bits;
+    Sum<N> sum;
+    if (column < s.dim) {
+        K k = K(begin) + K(threadIdx.x % 32 >> width_bits), last = K(end), row[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) row[j] = k + j * step < last ? K(s.index[k + j * step]) : K(-1);
+        while (k < last) {
+            Pack<T, N> value[AHEAD];
+            K own[AHEAD];
 #pragma unroll
             for (int j = 0; j < AHEAD; ++j)
-                own[j] = p0 + j * parts < pieces ? __ldcg(partial + int64_t(p0 + j * parts) * columns + column) : 0.f;
+                if ((own[j] = row[j]) >= 0) value[j] = fetch<T, I, N>(s, row[j], column);
+            K at = k;
+            k += AHEAD * step;
 #pragma unroll
-            for (int j = 0; j < AHEAD; ++j) sum += own[j];
+            for (int j = 0; j < AHEAD; ++j) row[j] = k + j * step < last ? K(s.index[k + j * step]) : K(-1);
+#pragma unroll
+            for (int j = 0; j < AHEAD; ++j)
+                if (own[j] >= 0) add<T, I, N>(s, at + j * step, own[j], value[j], sum);
         }
-        of_part[threadIdx.x] = sum;
-        __syncthreads();
-        if (part == 0 && column < columns) {
-            for (int p = 1; p < parts; ++p) sum += of_part[p * side + threadIdx.x];
-            __stcg(partial + column, sum);
-        }
-        __syncthreads();
     }
+    return over_parts(sum, width_bits);
 }
 
-constexpr int ROWS = 32;
-
-template <typename T, typename I, int N>
-__device__ void sum_by_warp(const Segments<T, I>& s, int64_t segment, int width_bits) {
-    int width = 1 << width_bits, lane = threadIdx.x % 32, part = lane >> width_bits;
-    int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
-    for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
-        int64_t column = base + int64_t(lane & (width - 1)) * N;
-        Sum<N> sum;
-        if (column < s.dim) accumulate<T, I, N, 4>(s, begin + part, end, 32 >> width_bits, column, sum);
-        for (int step = width; step < 32; step *= 2) {
+// Sums of pieces in `partial`: rows first, first + step, …, `many` of them, added up by a warp.
+template <int N>
+__device__ Sum<N> sum_partial(const Pieces& pieces, int64_t first, int64_t many, int step, int64_t column,
+                              int64_t dim, int width_bits) {
+    constexpr int AHEAD = 4;
+    int parts = 32 >> width_bits;
+    Sum<N> sum;
+    for (int64_t p0 = threadIdx.x % 32 >> width_bits; p0 < many && column < dim; p0 += AHEAD * parts) {
+        Pack<float, N> own[AHEAD] = {};
+        float weight[AHEAD] = {};
 #pragma unroll
-            for (int e = 0; e < N; ++e) sum.at[e] += __shfl_xor_sync(~0u, sum.at[e], step);
-            sum.weight += __shfl_xor_sync(~0u, sum.weight, step);
-        }
-        if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
-    }
-}
-
-// One block a piece; the block that completes a segment hands its sums, [dim] and Σw in device memory,
-// to `take(segment, sums)`. Segments of up to `few` rows are left to `small(segment)`, called by a warp.
-template <typename T, typename I, int N, typename Take, typename Small>
-__device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take, int few,
-                         Small small) {
-    __shared__ int64_t found[THREADS], lone[THREADS];
-    __shared__ int count, lone_count;
-    __shared__ bool last;
-    wait_for_previous();
-    for (int64_t base = blockIdx.x; base < pieces.slots; base += int64_t(THREADS) * gridDim.x) {
-        int64_t own = base + int64_t(threadIdx.x) * gridDim.x;
-        bool used = own < pieces.slots && pieces.segment[own] >= 0;
-        if (!__syncthreads_or(used)) continue;
-        if (threadIdx.x == 0) count = lone_count = 0;
-        __syncthreads();
-        if (used) {
-            int64_t segment = pieces.segment[own];
-            if (s.offsets[segment + 1] - s.offsets[segment] > few) found[atomicAdd(&count, 1)] = own;
-            else lone[atomicAdd(&lone_count, 1)] = segment;
-        }
-        __syncthreads();
-        for (int task = threadIdx.x / 32; task < lone_count; task += THREADS / 32) small(lone[task]);
-        for (int task = 0; task < count; ++task) {
-            int64_t slot = found[task], segment = pieces.segment[slot], columns = s.dim + 1;
-            int64_t start = s.offsets[segment], stop = s.offsets[segment + 1];
-            int64_t piece = slot - Pieces::up(start, MEDIUM), first = Pieces::up(start, Pieces::APART);
-            int64_t begin = start + piece * PIECE, end = begin + PIECE < stop ? begin + PIECE : stop;
-            int many = Pieces::count(start, stop);
-            float* sums = pieces.partial + (many > 1 ? first + piece : pieces.rows + blockIdx.x) * columns;
-            sum_piece<T, I, N>(s, begin, end, width_bits, sums);
-            __syncthreads();
-            if (many > 1) {
-                __threadfence();
-                __syncthreads();
-                if (threadIdx.x == 0) last = atomicAdd(pieces.done + first, 1) == many - 1;
-                __syncthreads();
-                if (!last) continue;
-                __threadfence();
-                sums = pieces.partial + first * columns;
-                add_pieces(sums, many, columns);
+        for (int j = 0; j < AHEAD; ++j) {
+            if (p0 + j * parts >= many) break;
+            const float* at = pieces.partial + (first + (p0 + j * parts) * step) * pieces.stride;
+            if constexpr (N == 4) {
+                *reinterpret_cast<float4*>(&own[j]) = __ldcg(reinterpret_cast<const float4*>(at + column));
+            } else {
+                for (int e = 0; e < N; ++e) own[j].at[e] = __ldcg(at + column + e);
             }
-            take(segment, sums);
-            __syncthreads();
+            weight[j] = __ldcg(at + pieces.stride - 1);
         }
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) sum.at[e] += own[j].at[e];
+            sum.weight += weight[j];
+        }
+    }
+    return over_parts(sum, width_bits);
+}
+
+// Writes sums by columns, `of(column)`, into a row of `partial`; then whether the warp is the last of
+// `many` that count in `counter`.
+template <int N, typename Of>
+__device__ bool store_partial(const Pieces& pieces, int64_t row, int64_t dim, int width_bits, Of of, int* counter,
+                              int64_t many) {
+    int lane = threadIdx.x % 32, width = 1 << width_bits;
+    float* at = pieces.partial + row * pieces.stride;
+    for (int64_t base = 0; base < dim; base += int64_t(width) * N) {
+        int64_t column = base + int64_t(lane & (width - 1)) * N;
+        Sum<N> sum = of(column);
+        if (lane >= width) continue;
+        for (int e = 0; e < N && column < dim; ++e) __stcg(at + column + e, sum.at[e]);
+        if (base == 0 && lane == 0) __stcg(at + pieces.stride - 1, sum.weight);
+    }
+    __threadfence();
+    __syncwarp();
+    int before = lane == 0 ? atomicAdd(counter, 1) : 0;
+    bool last = __shfl_sync(~0u, before, 0) == many - 1;
+    __threadfence();
+    return last;
+}
+
+// A warp's piece of segment `owner`, in `slot`. Whoever completes a segment calls take(owner, of), where
+// of(column) is the segment's Sum of a lane's columns; both by all lanes of a warp.
+template <typename T, typename I, int N, typename Take>
+__device__ void sum_piece(const Segments<T, I>& s, const Pieces& pieces, int64_t slot, int64_t owner, int width_bits,
+                          Take take) {
+    constexpr int FAN = Pieces::FAN;
+    int64_t start = s.offsets[owner], stop = s.offsets[owner + 1], many = pieces.count(start, stop);
+    int64_t piece = slot - Pieces::up(start, Pieces::MEDIUM), first = Pieces::up(start, pieces.apart);
+    int64_t begin = start + piece * pieces.size, end = begin + pieces.size < stop ? begin + pieces.size : stop;
+    auto own = [&](int64_t column) { return sum_rows<T, I, N>(s, begin, end, column, width_bits); };
+    if (many == 1) return take(owner, own);
+    int64_t group = piece / FAN * FAN, groups = (many + FAN - 1) / FAN, near = many - group < FAN ? many - group : FAN;
+    int* done = pieces.done + first;
+    if (!store_partial<N>(pieces, first + piece, s.dim, width_bits, own, done + group, near)) return;
+    auto added = [&](int64_t from, int64_t count, int step) {
+        return [&pieces, &s, width_bits, from, count, step](int64_t column) {
+            return sum_partial<N>(pieces, from, count, step, column, s.dim, width_bits);
+        };
+    };
+    auto of_group = added(first + group, near, 1);
+    if (groups == 1) return take(owner, of_group);
+    if (!store_partial<N>(pieces, first + group, s.dim, width_bits, of_group, done + 1, groups)) return;
+    take(owner, added(first, groups, FAN));
+}
+
+template <typename T, typename I, int N, typename Take>
+__device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
+    using K = typename Position<I>::type;
+    constexpr int EACH = 8, TASKS = EACH * THREADS;  // slots a thread looks at, side by side
+    __shared__ K owner[TASKS];
+    __shared__ uint16_t place[TASKS];
+    __shared__ int count, next;
+    wait_for_previous();
+    for (int64_t base = 0; base < pieces.slots; base += int64_t(TASKS) * gridDim.x) {
+        if (threadIdx.x == 0) count = next = 0;
+        __syncthreads();
+        // Neighbouring pieces, as of a hot row, go to different blocks.
+        auto slot_of = [&](int t, int j) { return base + (int64_t(t) * gridDim.x + blockIdx.x) * EACH + j; };
+        K found[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) {
+            int64_t slot = slot_of(threadIdx.x, j);
+            found[j] = slot < pieces.slots ? pieces.owners<K>()[slot] : K(-1);
+        }
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) {
+            if (found[j] < 0) continue;
+            int task = atomicAdd(&count, 1);
+            owner[task] = found[j];
+            place[task] = uint16_t(threadIdx.x * EACH + j);
+        }
+        __syncthreads();
+        while (true) {
+            int task = threadIdx.x % 32 == 0 ? atomicAdd(&next, 1) : 0;
+            task = __shfl_sync(~0u, task, 0);
+            if (task >= count) break;
+            int64_t slot = slot_of(place[task] / EACH, place[task] % EACH);
+            sum_piece<T, I, N>(s, pieces, slot, owner[task], width_bits, take);
+        }
+        __syncthreads();
     }
 }
 
 template <typename T, typename I, int N>
-__global__ void __launch_bounds__(THREADS, N < 8 ? 4 : 2) long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
-    sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, const float* sums) {
-        for (int64_t column = threadIdx.x; column < s.dim; column += THREADS) {
-            Sum<1> sum;
-            sum.at[0] = __ldcg(sums + column);
-            sum.weight = __ldcg(sums + s.dim);
-            finish<T, I, 1>(s, segment, column, sum);
+__global__ void __launch_bounds__(THREADS, N < 8 ? 4 : 2)
+    long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+    sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, auto of) {
+        int lane = threadIdx.x % 32, width = 1 << width_bits;
+        for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
+            int64_t column = base + int64_t(lane & (width - 1)) * N;
+            Sum<N> sum = of(column);
+            if (lane < width && column < s.dim) finish<T, I, N>(s, segment, column, sum);
         }
-    }, ROWS << (5 - width_bits), [&](int64_t segment) { sum_by_warp<T, I, N>(s, segment, width_bits); });
+    });
 }
