@@ -46,3 +46,12 @@ def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0, outputs: int = 
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+
+
+def wide(begins: Sequence[tuple[int, float]], outputs: int = 1) -> nn.Linear:
+    """The linear part beside an MLP: of each (columns, weight), that many begin with that weight."""
+    layer = nn.Linear(sum(columns for columns, _ in begins), outputs)
+    with torch.no_grad():
+        layer.weight[:] = torch.cat([torch.full((n,), weight) for n, weight in begins])
+        layer.bias.zero_()
+    return layer

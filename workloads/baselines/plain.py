@@ -36,7 +36,7 @@ class Plain:
         kind = torch.optim.SparseAdam if terms.optimizer == "adam" else torch.optim.Adagrad
 
         def sparse(model: Any) -> torch.optim.Optimizer:
-            return kind(list(model.tables.parameters()), lr=terms.lr)
+            return kind(list(model.tables.parameters()), **terms.rates)
 
         made = trainer(terms, rows, PlainMse, sparse)
         if self.compiled:
