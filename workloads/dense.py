@@ -49,7 +49,7 @@ def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0, outputs: int = 
 
 
 def wide(begins: Sequence[tuple[int, float]], outputs: int = 1) -> nn.Linear:
-    """The linear part beside an MLP: of each (columns, weight), that many begin with that weight."""
+    """The linear part beside an MLP: (columns, the weight they begin with), …."""
     layer = nn.Linear(sum(columns for columns, _ in begins), outputs)
     with torch.no_grad():
         layer.weight[:] = torch.cat([torch.full((n,), weight) for n, weight in begins])

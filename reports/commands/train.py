@@ -118,10 +118,10 @@ def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     from reports.run import PRECISIONS, RULES, SCHEDULES, Run
 
     defaults = kind.defaults(size)
-    names = "batch_size epochs rule lr dense_lr decay dense_decay schedule eps".split()
-    if given.get("rule", defaults.rule) != defaults.rule:
-        names.remove("eps")  # which is of that rule's rates alone
+    names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay", "schedule")
     chosen: dict[str, Any] = {name: getattr(defaults, name) for name in names}
+    if given.get("rule", defaults.rule) == defaults.rule:
+        chosen["eps"] = defaults.eps  # it goes with this rule's rate
     chosen |= {"data": str(Path("data") / f"{kind.name}-{size}"), "seed": 0} | given
     if chosen["rule"] not in RULES:
         raise Misuse(f"no rule {chosen['rule']!r}; there are {', '.join(RULES)}")

@@ -28,8 +28,8 @@ class Terms:
     `data`: the workload's folder, whose first `steps` batches of `batch` rows are trained on in
     the order of the files, over and over; `optimizer` with `lr` on rows: "adam" (eps outside the
     correction, as TensorFlow and torch's SparseAdam have it), "adagrad" or "adagrad_rowwise" (eps
-    1e-10); `eps`: Adam's, None for 1e-8; AdamW with `dense_lr` on the dense part; seed 0. `scratch`: a folder for what a baseline
-    derives from the data.
+    1e-10); `eps`: Adam's, None for 1e-8; AdamW with `dense_lr` on the dense part; seed 0.
+    `scratch`: a folder for what a baseline derives from the data.
     """
 
     workload: Workload

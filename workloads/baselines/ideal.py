@@ -112,7 +112,8 @@ def alone(role: Any, label: Any, logit: Any, training: int, mean: Any, variance:
 
 def chunks_of(config: MseConfig, teacher: Teacher, seed: int) -> Iterator[Chunk]:
     """The rows that `write_data` writes, in its order."""
-    for kind, parts, total in (TRAIN, config.parts, config.train_rows), (VALID, 1, config.valid_rows):
+    train, valid = (TRAIN, config.parts, config.train_rows), (VALID, 1, config.valid_rows)
+    for kind, parts, total in train, valid:
         for part in range(parts):
             rows = total * (part + 1) // parts - total * part // parts
             for number, at in enumerate(range(0, rows, CHUNK_ROWS)):
