@@ -168,7 +168,7 @@ def teacher_of(config: MseConfig, seed: int) -> Teacher:
 
 
 class MseModel(nn.Module):
-    """Pooled features, recency-weighted sequences and dense columns; crossed, an MLP; a linear part.
+    """Pooled features, recency-weighted sequences, dense columns; crossed, an MLP; a linear part.
 
     `forward(inputs)`: every feature's leaf by name ([rows, dim], sequences [rows, length, dim])
     and every dense column by name [rows, 1] -> logits [rows], of several targets [rows, targets].
@@ -253,8 +253,8 @@ class Mse:
         config = self.config(size)
         if config.batch_size > 1024:
             return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
-        epochs = 2 if size == "small" else 1
-        return Defaults(config.batch_size, epochs, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
+        n = 2 if size == "small" else 1
+        return Defaults(config.batch_size, n, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
 
     def demands(self, size: str) -> dict[str, Demand]:
         """What each feature asks of its table, by its name."""
