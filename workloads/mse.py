@@ -190,7 +190,8 @@ class MseModel(nn.Module):
         width = sum(f.dim for f in found) + len(self.dense)
         self.cross = LowRankCross(width, config.cross_rank)
         self.mlp = mlp(width, config.hidden, outputs=config.targets)
-        nn.init.zeros_(self.mlp[-1].weight)
+        for begin in self.mlp[-1].parameters():
+            nn.init.zeros_(begin)
         begins = [(f.dim, f.dim**-0.5 * min(1.0, FEW / f.column.vocab) ** 0.25) for f in found]
         self.wide = wide([*begins, (len(self.dense), 0.0)], config.targets)
 
@@ -241,9 +242,8 @@ class Mse:
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
         config = self.config(size)
-        # A core draws some five million ids a second.
         drawn = ids_of_row(config) * (config.train_rows + config.valid_rows)
-        workers = min(os.cpu_count() or 1, 1 + int(drawn) // 20_000_000)
+        workers = min(os.cpu_count() or 1, 1 + int(drawn) // 20_000_000)  # four seconds each
         return write_mse(config, size, folder, format, seed, progress, workers)
 
     def model(self, size: str) -> MseModel:
