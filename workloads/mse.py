@@ -242,8 +242,9 @@ class Mse:
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
         config = self.config(size)
+        # A process takes seconds to begin; a core draws some five million ids a second.
         drawn = ids_of_row(config) * (config.train_rows + config.valid_rows)
-        workers = min(os.cpu_count() or 1, 1 + int(drawn) // 20_000_000)  # four seconds each
+        workers = min(os.cpu_count() or 1, 1 + int(drawn) // 20_000_000)
         return write_mse(config, size, folder, format, seed, progress, workers)
 
     def model(self, size: str) -> MseModel:
@@ -253,8 +254,7 @@ class Mse:
         config = self.config(size)
         if config.batch_size > 1024:
             return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
-        n = 2 if size == "small" else 1
-        return Defaults(config.batch_size, n, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
+        return Defaults(config.batch_size, 1, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
 
     def demands(self, size: str) -> dict[str, Demand]:
         """What each feature asks of its table, by its name."""
