@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recis_core.optim import Adam
+from reports.commands.train import begun
 from reports.run import Run
 from tests.small_mse import SMALL, recis, shrink, train
 from workloads import mse
@@ -50,11 +51,13 @@ def run_of(folder: Path) -> Run:
 
 def test_eps_is_kept_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "a", "--no-trace") == 0
-    assert run_of(tmp_path / "a").row_rule() == Adam(lr=1e-2, eps=2.5e-4)
+    assert run_of(tmp_path / "a").row_rule() == Adam(lr=2e-3)
     given = ("--data", tmp_path / "a" / "data", "--out", tmp_path / "b", "--no-trace", "--json")
     words = ("train", "mse", *given, "--backend", "torch", "--batch-size", 500)
     assert recis(*words, "--eps", 1e-3) == 0
     assert json.loads((tmp_path / "b" / "run.json").read_text())["eps"] == 1e-3
+    assert begun(mse.workload, "small", {}).row_rule() == Adam(lr=1e-2, eps=2.5e-4)
+    assert begun(mse.workload, "small", {"rule": "adagrad"}).eps is None
     assert recis(*words, "--resume", "--eps", 1e-4) == 2
     assert "eps was 0.001" in capsys.readouterr().err
 

@@ -189,9 +189,7 @@ class MseModel(nn.Module):
         )
         width = sum(f.dim for f in found) + len(self.dense)
         self.cross = LowRankCross(width, config.cross_rank)
-        self.mlp = mlp(width, config.hidden, outputs=config.targets)
-        for begin in self.mlp[-1].parameters():
-            nn.init.zeros_(begin)
+        self.mlp = mlp(width, config.hidden, outputs=config.targets, zero=True)
         begins = [(f.dim, f.dim**-0.5 * min(1.0, FEW / f.column.vocab) ** 0.25) for f in found]
         self.wide = wide([*begins, (len(self.dense), 0.0)], config.targets)
 
@@ -251,10 +249,12 @@ class Mse:
         return MseModel(self.config(size))
 
     def defaults(self, size: str) -> Defaults:
-        config = self.config(size)
-        if config.batch_size > 1024:
-            return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
-        return Defaults(config.batch_size, 1, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
+        batch = self.config(size).batch_size
+        if batch > 1024:
+            return Defaults(batch, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
+        if size == "small":
+            return Defaults(batch, 1, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
+        return Defaults(batch, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
 
     def demands(self, size: str) -> dict[str, Demand]:
         """What each feature asks of its table, by its name."""
