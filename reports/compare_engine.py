@@ -52,7 +52,7 @@ class Engine:
         reader = Reader(terms.data / "train", columns, terms.batch, epochs=None,
                         drop_remainder=True, kernels=kernels)  # fmt: skip
         settings = Settings(dense=self.dense, steps=steps)
-        rule = RULES[terms.optimizer](lr=terms.lr)
+        rule = RULES[terms.optimizer](**terms.rates)
         return Trainer(model, kernels, rule, reader, settings=settings, callbacks=[told])
 
     def dense(self, parameters: Any) -> torch.optim.Optimizer:

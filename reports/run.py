@@ -73,6 +73,7 @@ class Run:
     precision: Precision = "float32"
     compile: bool = False
     schedule: str = "constant"
+    eps: float | None = None
 
     def save(self, folder: Path) -> None:
         """Written aside and renamed."""
@@ -104,7 +105,8 @@ class Run:
         return self.kind().model(self.size)
 
     def row_rule(self) -> optim.Rule:
-        return RULES[self.rule](lr=self.lr, decay=self.decay)
+        given = {} if self.eps is None else {"eps": self.eps}
+        return RULES[self.rule](lr=self.lr, decay=self.decay, **given)
 
     def dense(self) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
         return partial(adamw, lr=self.dense_lr, weight_decay=self.dense_decay)

@@ -20,7 +20,7 @@ class Defaults:
 
     `rule`, `lr`, `decay`: the sparse rows' optimizer, its rate and weight decay. The dense part
     uses AdamW with `dense_lr` and `dense_decay`. `schedule`: what becomes of both rates; "linear":
-    they fall evenly to nothing at the end of the training.
+    they fall evenly to nothing at the end of the training. `eps`: the rule's, None for its own.
     """
 
     batch_size: int
@@ -31,6 +31,7 @@ class Defaults:
     decay: float = 0.0
     dense_decay: float = 0.0
     schedule: Schedule = "constant"
+    eps: float | None = None
 
 
 class Workload(Protocol):

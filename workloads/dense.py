@@ -38,11 +38,27 @@ class LowRankCross(nn.Module):
         return x + x * self.up(self.down(x))
 
 
-def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0, outputs: int = 1) -> nn.Sequential:
-    """Linear and ReLU of the hidden widths, then Linear to `outputs` logits."""
+def mlp(
+    width: int, hidden: Sequence[int], dropout: float = 0.0, outputs: int = 1, zero: bool = False
+) -> nn.Sequential:
+    """Linear and ReLU of the hidden widths, then Linear to `outputs` logits, all zero at first if
+    `zero`."""
     layers: list[nn.Module] = []
     for before, after in zip([width, *hidden[:-1]], hidden, strict=True):
         layers += [nn.Linear(before, after), nn.ReLU()]
         if dropout:
             layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+    last = nn.Linear(hidden[-1], outputs)
+    if zero:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
+
+
+def wide(begins: Sequence[tuple[int, float]], outputs: int = 1) -> nn.Linear:
+    """The linear part beside an MLP: (columns, the weight they begin with), …."""
+    layer = nn.Linear(sum(columns for columns, _ in begins), outputs)
+    with torch.no_grad():
+        layer.weight[:] = torch.cat([torch.full((n,), weight) for n, weight in begins])
+        layer.bias.zero_()
+    return layer

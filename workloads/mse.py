@@ -16,7 +16,7 @@ from recis_core.task import Task
 from workloads.columns import IdColumn
 from workloads.definition import Defaults
 from workloads.demand import Demand, shown
-from workloads.dense import LowRankCross, RecencySum, mlp
+from workloads.dense import LowRankCross, RecencySum, mlp, wide
 from workloads.manifest import read_manifest
 from workloads.synthetic import LABEL, write_data
 from workloads.teacher import Part, Target, Teacher
@@ -83,6 +83,7 @@ CONFIGS = {
 # A second target shares the ids' part and turns the dense one round; its loss counts half.
 TARGETS = (Target(LABEL), Target(f"{LABEL}_1", ids=0.7, dense=-1.5))
 SHARES = (1.0, 0.5)
+FEW = 200  # ids of a column that rows show often enough each; beyond it, the more ids the less each
 
 
 def targets(config: MseConfig) -> list[tuple[Target, float]]:
@@ -149,10 +150,10 @@ def teacher_of(config: MseConfig, seed: int) -> Teacher:
     """Columns of two hundred ids or fewer carry most; larger ones less, as fewer rows show each."""
     reduce = {"sum": "sum", "mean": "mean", "tile": "recent"}
     parts = [
-        Part(f.column, reduce[f.pooling], f.length, min(1.0, 200 / f.column.vocab))
+        Part(f.column, reduce[f.pooling], f.length, min(1.0, FEW / f.column.vocab))
         for f in fields(config)
     ]
-    few = [f.column.name for f in fields(config)[: config.singles] if f.column.vocab <= 200]
+    few = [f.column.name for f in fields(config)[: config.singles] if f.column.vocab <= FEW]
     return Teacher(
         parts,
         dense_names(config),
@@ -167,7 +168,7 @@ def teacher_of(config: MseConfig, seed: int) -> Teacher:
 
 
 class MseModel(nn.Module):
-    """Pooled features, recency-weighted sequences and dense columns, crossed, then an MLP.
+    """Pooled features, recency-weighted sequences, dense columns; crossed, an MLP; a linear part.
 
     `forward(inputs)`: every feature's leaf by name ([rows, dim], sequences [rows, length, dim])
     and every dense column by name [rows, 1] -> logits [rows], of several targets [rows, targets].
@@ -188,7 +189,9 @@ class MseModel(nn.Module):
         )
         width = sum(f.dim for f in found) + len(self.dense)
         self.cross = LowRankCross(width, config.cross_rank)
-        self.mlp = mlp(width, config.hidden, outputs=config.targets)
+        self.mlp = mlp(width, config.hidden, outputs=config.targets, zero=True)
+        begins = [(f.dim, f.dim**-0.5 * min(1.0, FEW / f.column.vocab) ** 0.25) for f in found]
+        self.wide = wide([*begins, (len(self.dense), 0.0)], config.targets)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         leaves = [inputs[f.name] for f in self.features]
@@ -197,14 +200,14 @@ class MseModel(nn.Module):
             for f, x in zip(self.features, leaves, strict=True)
         ]
         x = torch.cat([*flat, *(inputs[name] for name in self.dense)], 1)
-        logits = self.mlp(self.cross(x))
+        logits = self.mlp(self.cross(x)) + self.wide(x)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
 
 def feature_of(field: Field) -> Feature:
     name = field.column.name
     weights = field.column.weight_name if field.column.weighted else None
-    table = Table(name, field.dim, Initializer("normal", 0.0, 0.01))
+    table = Table(name, field.dim, Initializer("normal", 0.0, 0.001))
     return Feature(name, name, table, field.pooling, field.length, weights)
 
 
@@ -218,15 +221,15 @@ def columns_of(found: tuple[Field, ...]) -> tuple[Column, ...]:
 
 
 class Mse:
-    """The workload: data written once, the model, what it is trained with by default."""
+    """Data written once, the model, what it is trained with by default."""
 
     name = "mse"
     sizes = tuple(CONFIGS)
 
     def config(self, size: str) -> MseConfig:
-        if size not in CONFIGS:
+        if (found := CONFIGS.get(size)) is None:
             raise ValueError(f"{self.name} has no size {size!r}; there are {', '.join(CONFIGS)}")
-        return CONFIGS[size]
+        return found
 
     def write(
         self,
@@ -246,14 +249,12 @@ class Mse:
         return MseModel(self.config(size))
 
     def defaults(self, size: str) -> Defaults:
-        config = self.config(size)
-        if config.batch_size > 1024:
-            return Defaults(config.batch_size, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
+        batch = self.config(size).batch_size
+        if batch > 1024:
+            return Defaults(batch, epochs=1, rule="adamw", lr=1e-3, dense_lr=1e-3)
         if size == "small":
-            return Defaults(
-                config.batch_size, 1, rule="adam", lr=5e-4, dense_lr=4e-3, schedule="linear"
-            )
-        return Defaults(config.batch_size, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
+            return Defaults(batch, 1, "adam", 1e-2, 4e-3, schedule="linear", eps=2.5e-4)
+        return Defaults(batch, epochs=1, rule="adam", lr=2e-3, dense_lr=2e-3)
 
     def demands(self, size: str) -> dict[str, Demand]:
         """What each feature asks of its table, by its name."""

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from workloads.columns import arrow_arrays
+from workloads.columns import Drawn, arrow_arrays
 from workloads.files import open_sink, suffix_of
 from workloads.manifest import check_plan, read_manifest, write_manifest
 from workloads.teacher import Logits, Teacher, auc, probability, sample_chunk
@@ -163,14 +163,32 @@ def write_part(teacher: Teacher, job: Job, progress: Progress | None = None) -> 
     return truth
 
 
-def _chunk(teacher: Teacher, stream: Sequence[int], rows: int) -> tuple[pa.Table, Logits]:
+class Chunk(NamedTuple):
+    """Rows as they are drawn: of each id column, dense [columns, rows], labels [targets, rows]."""
+
+    drawn: dict[str, Drawn]
+    dense: np.ndarray
+    logits: Logits
+    labels: list[np.ndarray]
+
+
+def draw_chunk(teacher: Teacher, stream: Sequence[int], rows: int) -> Chunk:
+    """The chunk `stream` stands for: seed, TRAIN or VALID, part, number of the chunk in it."""
     rng = np.random.default_rng(list(stream))
     drawn, dense = sample_chunk(rng, teacher.parts, teacher.dense, rows)
     logits = teacher.logits(drawn, dense)
+    labels = [
+        (rng.random(rows) < probability(logits.of(target))).astype(np.float32)
+        for target in teacher.targets
+    ]
+    return Chunk(drawn, dense, logits, labels)
+
+
+def _chunk(teacher: Teacher, stream: Sequence[int], rows: int) -> tuple[pa.Table, Logits]:
+    drawn, dense, logits, labels = draw_chunk(teacher, stream, rows)
     arrays: dict[str, pa.Array] = {}
-    for target in teacher.targets:
-        chance = probability(logits.of(target))
-        arrays[target.label] = pa.array((rng.random(rows) < chance).astype(np.float32))
+    for target, label in zip(teacher.targets, labels, strict=True):
+        arrays[target.label] = pa.array(label)
     for part in teacher.parts:
         arrays |= arrow_arrays(part.column, drawn[part.column.name])
     arrays |= {name: pa.array(values) for name, values in zip(teacher.dense, dense, strict=True)}

@@ -152,19 +152,30 @@ def effects(ranks: np.ndarray, salt: int) -> np.ndarray:
     return np.sqrt(-2 * np.log(u) / (1 + ranks / KNEE)) * np.cos(2 * np.pi * v)
 
 
-def pooled(part: Part, effect: np.ndarray, drawn: Drawn) -> np.ndarray:
-    """The bag's or sequence's contribution [rows] from the effects of its ids."""
+def placed(part: Part, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
+    """The row of each value of a bag or sequence, and what its effect counts for there.
+
+    Of "mean" the weight, which `pooled` divides by the row's sum of them.
+    """
     offsets = drawn.offsets
     assert offsets is not None
     lengths = np.diff(offsets)
     rows = np.repeat(np.arange(len(lengths)), lengths)
-    weights = np.ones(len(effect)) if drawn.weights is None else drawn.weights.astype(np.float64)
+    weights = np.ones(len(rows)) if drawn.weights is None else drawn.weights.astype(np.float64)
     if part.reduce == "recent":
-        position = np.arange(len(effect)) - np.repeat(offsets[:-1], lengths)
+        position = np.arange(len(rows)) - np.repeat(offsets[:-1], lengths)
         weights = np.where(position < (part.length or 0), 0.8**position, 0.0)
-    out = np.bincount(rows, weights * effect, len(lengths)).astype(np.float64)
+    return rows, weights
+
+
+def pooled(part: Part, effect: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """The bag's or sequence's contribution [rows] from the effects of its ids."""
+    assert drawn.offsets is not None
+    rows, weights = placed(part, drawn)
+    count = len(drawn.offsets) - 1
+    out = np.bincount(rows, weights * effect, count).astype(np.float64)
     if part.reduce == "mean":
-        total = np.bincount(rows, weights, len(lengths))
+        total = np.bincount(rows, weights, count)
         out = np.divide(out, total, out=np.zeros_like(out), where=total > 0)
     return out
 

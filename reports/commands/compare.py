@@ -72,6 +72,7 @@ def compare(
         dense_lr=defaults.dense_lr,
         device=torch.device(device),
         optimizer=optimizer,
+        eps=defaults.eps,
     )
     record = compare_run.compared(
         terms, plan, kernels, baselines, measure_roofs(device, quick=True)

@@ -30,6 +30,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     rule: Annotated[str | None, typer.Option(help="Optimizer of the embedding rows.")] = None,
     lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None,
+    eps: Annotated[
+        float | None, typer.Option(help="Its eps; a large one moves rare ids' rows less (Adam).")
+    ] = None,
     dense_lr: Annotated[float | None, typer.Option(help="AdamW's, of the dense part.")] = None,
     accumulate: Annotated[int | None, typer.Option(min=1, help="Batches a step takes.")] = None,
     schedule: Annotated[
@@ -82,7 +85,7 @@ def train(
     given = dict(
         data=None if data is None else str(data), batch_size=batch_size, epochs=epochs, steps=steps,
         rule=rule, lr=lr, dense_lr=dense_lr, accumulation=accumulate, clip=clip, seed=seed,
-        precision=precision, compile=compile, schedule=schedule,
+        precision=precision, compile=compile, schedule=schedule, eps=eps,
     )  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     run = resumed(folder, given) if resume else begun(kind, size, given)
@@ -117,6 +120,8 @@ def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
     defaults = kind.defaults(size)
     names = ("batch_size", "epochs", "rule", "lr", "dense_lr", "decay", "dense_decay", "schedule")
     chosen: dict[str, Any] = {name: getattr(defaults, name) for name in names}
+    if given.get("rule", defaults.rule) == defaults.rule:
+        chosen["eps"] = defaults.eps  # it goes with this rule's rate
     chosen |= {"data": str(Path("data") / f"{kind.name}-{size}"), "seed": 0} | given
     if chosen["rule"] not in RULES:
         raise Misuse(f"no rule {chosen['rule']!r}; there are {', '.join(RULES)}")
@@ -124,6 +129,8 @@ def begun(kind: Workload, size: str, given: dict[str, Any]) -> Run:
         raise Misuse(f"no precision {chosen['precision']!r}; there are {', '.join(PRECISIONS)}")
     if chosen["schedule"] not in SCHEDULES:
         raise Misuse(f"no schedule {chosen['schedule']!r}; there are {', '.join(SCHEDULES)}")
+    if chosen.get("eps") is not None and chosen["rule"] == "sgd":
+        raise Misuse("rule 'sgd' has no eps")
     return Run(workload=kind.name, size=size, **chosen)
 
 

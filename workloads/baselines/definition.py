@@ -28,8 +28,8 @@ class Terms:
     `data`: the workload's folder, whose first `steps` batches of `batch` rows are trained on in
     the order of the files, over and over; `optimizer` with `lr` on rows: "adam" (eps outside the
     correction, as TensorFlow and torch's SparseAdam have it), "adagrad" or "adagrad_rowwise" (eps
-    1e-10); AdamW with `dense_lr` on the dense part; seed 0. `scratch`: a folder for what a baseline
-    derives from the data.
+    1e-10); `eps`: Adam's, None for 1e-8; AdamW with `dense_lr` on the dense part; seed 0.
+    `scratch`: a folder for what a baseline derives from the data.
     """
 
     workload: Workload
@@ -42,6 +42,13 @@ class Terms:
     dense_lr: float
     device: torch.device
     optimizer: str = "adam"
+    eps: float | None = None
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """What the rows' optimizer is given, whoever's it is."""
+        eps = self.eps if self.optimizer == "adam" else None
+        return {"lr": self.lr} | ({} if eps is None else {"eps": eps})
 
 
 class Contender(Protocol):

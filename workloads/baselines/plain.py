@@ -33,10 +33,10 @@ class Plain:
         return None
 
     def contender(self, terms: Terms, rows: Rows) -> Contender:
-        kind = torch.optim.SparseAdam if terms.optimizer == "adam" else torch.optim.Adagrad
+        kind: Any = torch.optim.SparseAdam if terms.optimizer == "adam" else torch.optim.Adagrad
 
         def sparse(model: Any) -> torch.optim.Optimizer:
-            return kind(list(model.tables.parameters()), lr=terms.lr)
+            return kind(list(model.tables.parameters()), **terms.rates)
 
         made = trainer(terms, rows, PlainMse, sparse)
         if self.compiled:
