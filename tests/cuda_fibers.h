@@ -151,13 +151,6 @@ inline uint32_t __shfl_up_sync(unsigned, uint32_t value, unsigned step) {
         return lanes[own < step ? own : own - step];
     });
 }
-inline unsigned __ballot_sync(unsigned, int own) {
-    return fibers::exchange(own != 0, [](const uint32_t* lanes, unsigned) {
-        unsigned set = 0;
-        for (int l = 0; l < 32; ++l) set |= lanes[l] << l;
-        return set;
-    });
-}
 inline int __any_sync(unsigned, int own) { return __ballot_sync(~0u, own) != 0; }
 inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
     return fibers::exchange(value, [](const uint32_t* lanes, unsigned) {
