@@ -39,6 +39,7 @@ class Pending:
         launched, self._last = self._last, None
         if launched is not None:
             done = self.trainer.settle(launched)
-            step = Step(**done, seconds=time.perf_counter() - self._began)
-            self.trainer.tell("on_step", step)
+            began = self._began
+            # Callbacks count to the next step: the device goes on with it, they may wait for it.
             self.resume()
+            self.trainer.tell("on_step", Step(**done, seconds=self._began - began))

@@ -44,7 +44,7 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self.passes: list[Pass] = []
         self.seconds: list[float] = []
-        self.losses: dict[str, list[float]] = {}
+        self.totals: list[float] = []
         self.peak: int | None = None
 
     def on_start(self, trainer: Trainer) -> None:
@@ -56,12 +56,18 @@ class Throughput(Callback):
         self.seconds.append(step.seconds)
         if cuda(trainer):
             self.peak = torch.cuda.max_memory_allocated()
-        parts = trainer.settings.accumulation
-        own = self.passes[(len(self.seconds) - 1) * parts :][:parts]
-        said = {n: sum(float(p.losses[n]) for p in own) / parts for n in own[0].losses}
-        said = {"click": step.loss - sum(said.values()), **said}
-        for name, value in said.items():
-            self.losses.setdefault(name, []).append(value)
+        # The parts of a loss are read at the end: reading one waits for the device.
+        self.totals.append(step.loss)
+
+    def losses(self, parts: int) -> dict[str, list[float]]:
+        """The click's loss and the others' of every step, which has `parts` passes."""
+        found: dict[str, list[float]] = {"click": []}
+        for number, total in enumerate(self.totals):
+            own = self.passes[number * parts :][:parts]
+            said = {n: sum(float(p.losses[n]) for p in own) / parts for n in own[0].losses}
+            for name, value in {"click": total - sum(said.values()), **said}.items():
+                found.setdefault(name, []).append(value)
+        return found
 
     def on_end(self, trainer: Trainer, reason: str) -> None:
         trainer.model.watch = None
@@ -79,7 +85,8 @@ class Throughput(Callback):
         flops = [sum(p.flops for p in own) for own in seen]
         spent, window = sum(self.seconds[warm:]), min(WINDOW, len(self.seconds) // 2)
         rate = sum(flops[warm:]) / spent
-        reached = {n: statistics.fmean(own[-window:]) for n, own in self.losses.items()}
+        losses = self.losses(each)
+        reached = {n: statistics.fmean(own[-window:]) for n, own in losses.items()}
         least = {name: known[name] for name in reached if name in known}
         whole = sum(least.values()) if least.keys() == reached.keys() else None
         return Training(
@@ -89,7 +96,7 @@ class Throughput(Callback):
             compiled=run.compile, seconds=self.seconds, tokens=tokens, flops=flops,
             tokens_per_s=sum(tokens[warm:]) / spent, flops_per_s=rate,
             mfu=shares(rate, trainer, run.precision),
-            peak_bytes=self.peak, rows=trainer.embedding.rows, losses=self.losses, window=window,
+            peak_bytes=self.peak, rows=trainer.embedding.rows, losses=losses, window=window,
             reached=reached,
             known=dict(known), gap=sum(reached.values()) / whole - 1 if whole else None,
             settings={n: getattr(run, n) for n in ("lr", "dense_lr", "schedule", "rule")},
