@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--batches", type=int, default=8, help="held in page-locked memory")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--turn", type=int, default=10, help="steps of a turn, 3 at least")
+    parser.add_argument("--turn", type=int, default=10, help="steps of a turn, 4 at least")
     parser.add_argument(
         "--feeds", nargs="*", default=[], help="memory, arrow, parquet: idle shares"
     )
