@@ -23,7 +23,8 @@ from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import Kernels, find_op
 from recis_core.optim import RowwiseAdagrad, Sgd
 from recis_core.tolerance import Disagreement
-from reports.gpu_run import DEVICE, build, record, seconds
+from reports.gpu_record import DEVICE, record
+from reports.gpu_run import build, seconds
 from reports.records import append
 from roofline.sparse_step import Size, SparseStep
 

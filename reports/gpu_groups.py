@@ -22,7 +22,8 @@ import torch
 import backends
 from recis_core.kernels import Kernels, find_op
 from recis_core.tolerance import Disagreement
-from reports.gpu_run import DEVICE, build, copy_roof, record, seconds
+from reports.gpu_record import DEVICE, record
+from reports.gpu_run import build, copy_roof, seconds
 from reports.records import append
 from roofline.step_groups import StepGroup, calls, step_groups
 

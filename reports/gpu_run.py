@@ -12,8 +12,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -22,15 +21,14 @@ from typing import Any
 import torch
 
 import backends
-from backends.conformance import examine
-from recis_core.kernels import Kernels, find_op
+from recis_core.kernels import Kernels
+from reports.gpu_conformance import conform
+from reports.gpu_record import DEVICE, record
 from reports.records import append
 from roofline.anchors import Anchor, partition, rows, segments, share
 from roofline.anchors_ids import features, maps
-from roofline.processor import describe
-from roofline.record import Record, versions
+from roofline.record import Record
 
-DEVICE = torch.device("cuda")
 LIMIT = 540.0  # seconds; what does not fit is left out, and said
 SAMPLES, WARM = 15, 3
 PATIENCE = 2.0  # seconds for a case
@@ -88,40 +86,6 @@ def seconds(
     return tuple(found)
 
 
-def record(k: Kernels, op: str, case: str, status: str, **more: Any) -> Record:
-    name, host = torch.cuda.get_device_name(DEVICE), describe()
-    return Record(
-        op=op,
-        op_version=find_op(op).version,
-        case=case,
-        asked=k.name,
-        run=k.origins[op],
-        status=status,
-        device={"name": name, "kind": "cuda", "host": host.name, "cores": host.cores},
-        threads=torch.get_num_threads(),
-        versions={**versions(), "cuda": str(torch.version.cuda)},
-        seed=0,
-        trusted="reference",
-        **more,
-    )
-
-
-def conformance(k: Kernels, only: tuple[str, ...] = ()) -> Iterator[Record]:
-    """One record for each op, or each of `only`: how many checks agreed, and what the first that
-    did not said."""
-    checks, bad = Counter[str](), Counter[str]()
-    said: dict[str, str] = {}
-    for verdict in examine(k, only):
-        checks[verdict.op] += 1
-        if verdict.status != "ok":
-            bad[verdict.op] += 1
-            said.setdefault(verdict.op, f"{verdict.case} {verdict.variant}: {verdict.detail}")
-    for op, count in checks.items():
-        status, reason = ("wrong", said[op]) if bad[op] else ("ok", "")
-        case = f"conformance, {count - bad[op]} of {count} checks"
-        yield record(k, op, case, status, reason=reason, kind="conformance")
-
-
 def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Record:
     try:
         samples = seconds(anchor.call, cold, anchor.before, anchor.samples)
@@ -162,23 +126,6 @@ def anchored(k: Kernels, anchor: Anchor, cold: torch.Tensor, copy: float) -> Rec
     )
 
 
-def conform(folder: Path, names: list[str], end: float) -> int:
-    """Writes the records of conformance; how many ops do not conform."""
-    wrong = 0
-    for name in names:
-        if time.monotonic() > end - 60:
-            print(f"{name}: conformance left out, no time left")
-            continue
-        records = list(conformance(backends.load(name, device=DEVICE, checked=True)))
-        append(folder / "conformance.jsonl", records)
-        bad = [r for r in records if r.status != "ok"]
-        wrong += len(bad)
-        print(f"{name}: {len(records) - len(bad)} of {len(records)} ops conform", flush=True)
-        for r in bad:
-            print(f"  {r.op}: {r.case}: {r.reason}")
-    return wrong
-
-
 def copy_roof(cold: torch.Tensor) -> float:
     """Bytes per second, read and written, of a device-to-device copy of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
@@ -204,10 +151,10 @@ def main(folder: Path, asked: list[str]) -> int:
     parts = [word for word in asked if word in ("conformance", "anchors")]
     names = [word for word in asked if word not in parts] or present()
     print(f"backends {', '.join(names)} on {torch.cuda.get_device_name(DEVICE)}", flush=True)
-    if "cuda" in names:
-        build()
-    wrong = conform(folder, names, end) if parts != ["anchors"] else 0
+    wrong = conform(folder, names, end - 60) if parts != ["anchors"] else 0
     if parts != ["conformance"]:
+        if "cuda" in names:
+            build()  # what conformance has not built already
         time_anchors(folder, names, end)
     return wrong
 

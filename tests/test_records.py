@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import backends
-from reports import gpu_counters, gpu_run, records, repeat, sheet
+from backends.boundary import Bound
+from recis_core.kernels import find_op
+from reports import gpu_conformance, gpu_counters, gpu_run, records, repeat, sheet
 from roofline.anchors import Anchor
 from roofline.record import SCHEMA, Record, versions
 
@@ -90,17 +93,43 @@ def test_two_runs_agree_within_three_percent_of_what_takes_longer_than_20_us(tmp
 
 
 def test_the_gpu_run_says_what_its_records_are(monkeypatch):
-    checked = SimpleNamespace(op="ids_mod", status="ok")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(gpu_run, "seconds", lambda *args, clean=False: (1e-3 - clean * 1e-4,) * 4)
-    monkeypatch.setattr(gpu_run, "examine", lambda k, only: [checked])
     k = backends.load("torch")
     anchor = Anchor("ids_mod", "n=1", lambda: None, 12)
     found = gpu_run.anchored(k, anchor, torch.empty(1), 1e9)
     assert found.kind == "anchor"
     assert found.roofs
     assert found.roofs["clean_share_of_copy"] > found.roofs["share_of_copy"]
-    assert [r.kind for r in gpu_run.conformance(k)] == ["conformance"]
+
+
+def test_the_gpu_run_tells_which_checks_failed(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    op = find_op("ids_mod")
+    right = backends.load("torch")
+    found = gpu_conformance.conformance(right, "ids_mod")
+    assert (found.kind, found.status, found.op) == ("conformance", "ok", "ids_mod")
+    count = int(found.case.split()[1])
+    assert found.case == f"conformance, {count} of {count} checks"
+    call = Bound.of(op, lambda ids, splits, moduli, out: out.fill_(7), "torch", "cpu")
+    wrong = SimpleNamespace(name="torch", origins=right.origins, ids_mod=call)
+    found = gpu_conformance.conformance(wrong, "ids_mod")  # pyright: ignore[reportArgumentType]
+    assert found.status == "wrong"
+    assert "out" in found.reason
+
+
+@pytest.mark.parametrize(("patience", "said"), [(0, "left out, no time left: torch ids_mod"),
+                                               (60, "torch ids_mod: TypeError")])  # fmt: skip
+def test_an_op_whose_process_came_to_nothing_does_not_conform(
+    monkeypatch, tmp_path, capsys, patience, said
+):
+    monkeypatch.setattr(gpu_conformance, "every_op", lambda: [find_op("ids_mod")])
+    monkeypatch.setattr(gpu_conformance, "examined", int)  # int("torch", "ids_mod") raises
+    assert gpu_conformance.conform(tmp_path, ["torch"], time.monotonic() + patience) == 1
+    out = capsys.readouterr().out
+    assert said in out
+    assert "torch: 0 of 1 ops conform" in out
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_counters_of_kernels_are_read_with_their_units():
