@@ -39,10 +39,9 @@ class Opened:
 
     @cached_property
     def words(self) -> dict[int, np.ndarray]:
-        """The bytes as numbers of 4 and of 8 bytes."""
-        return {
-            size: np.frombuffer(self.data, f"<i{size}", len(self.data) // size) for size in (4, 8)
-        }
+        """The bytes as numbers of 1, 2, 4 and 8 bytes."""
+        whole = len(self.data)
+        return {n: np.frombuffer(self.data, f"<i{n}", whole // n) for n in (1, 2, 4, 8)}
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,27 @@ class Extents:
             plan.bound_source[chosen[lists]],
         )
 
+    def pick(self, chosen: np.ndarray, rows: np.ndarray) -> Cut:
+        """The rows of these numbers, in this order, of the columns `chosen`."""
+        from recis_core.io.loops import lengths  # slow to import, and only some shuffle
+
+        plan, step = self.plan, self.plan.step[chosen]
+        count = np.full(len(chosen), len(rows))
+        for size in np.unique(step[step > 0]).tolist():
+            own = np.flatnonzero(step == size)
+            found = np.zeros(len(own), np.int64)
+            lengths(self.file.words[size], self.bounds[chosen[own]] // size, rows, found)
+            count[own] = found
+        lists = chosen[step > 0]
+        source, bound_source = plan.source[chosen], plan.bound_source[lists]
+        values, bounds = self.values[chosen], self.bounds[lists]
+        return Cut(self.file, len(rows), values, count, source, bounds, bound_source, rows)
+
 
 class Cut(NamedTuple):
     """Rows of chosen columns: byte of `file` at which each one's values begin, how many and of what
-    type; the same of the bounds of those that are lists."""
+    type; the same of the bounds of those that are lists. With `order`, the rows of these numbers
+    of columns that begin there."""
 
     file: Opened
     rows: int
@@ -148,6 +164,7 @@ class Cut(NamedTuple):
     source: np.ndarray
     bounds: np.ndarray
     bound_source: np.ndarray
+    order: np.ndarray | None = None
 
 
 def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
@@ -209,6 +226,7 @@ def extents_of(file: Opened, plan: Plan, table: pa.Table) -> Extents | None:
     # Where there are no nulls, Arrow has no buffer that says which.
     able = plan.able & (found[plan.nulls] == NOWHERE).all(1)
     able &= (bounds % np.maximum(plan.step, 1)) == 0  # as numbers of a mapped file
+    able &= (values % np.maximum(plan.item, 1)) == 0
     return Extents(file, plan, able, values, bounds) if able.any() else None
 
 
