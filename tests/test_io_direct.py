@@ -14,6 +14,7 @@ from recis_core.io import reads as reading
 from recis_core.io.copies import fill
 from recis_core.io.dataset import Dataset
 from recis_core.io.extents import Opened
+from recis_core.io.files import source_open
 from recis_core.io.picked import Picked, expanded
 from recis_core.io.reads import Reads, calls
 from recis_core.schema import Column
@@ -51,7 +52,7 @@ def able(data: Dataset) -> list[set[str]]:
     """Which columns of every piece are read straight from the file."""
     found = []
     for piece in data.pieces:
-        own = data.extents(piece)
+        own = data.extents(piece, data.read(piece))
         mask = own.able.tolist() if own else [False] * len(data.columns)
         found.append({c.name for c, one in zip(data.columns, mask, strict=True) if one})
     return found
@@ -116,7 +117,7 @@ def test_a_whole_record_batch_takes_few_calls(tmp_path):
     table, columns = numbers(64)
     path = write(table, tmp_path / "a.arrow", 64)
     data = Dataset(path, columns)
-    extents = data.extents(data.pieces[0])
+    extents = data.extents(data.pieces[0], data.read(data.pieces[0]))
     assert extents is not None
     cut = extents.cut(np.arange(len(columns)), 0, 64)
     at = np.concatenate([cut.values, cut.bounds])
@@ -133,12 +134,44 @@ def test_compressed_record_batches_are_not(tmp_path):
     same(Reader(path, columns, 6, kernels=KERNELS), table)
 
 
-def test_a_type_whose_parts_are_not_known_hides_the_others(tmp_path):
+def test_columns_of_any_other_type_hide_none(tmp_path):
     table, columns = numbers(6)
-    table = table.append_column("pair", pa.array([{"a": n} for n in range(6)]))
-    path = write(table, tmp_path / "a.arrow")
-    assert able(Dataset(path, columns)) == [set()]
-    same(Reader(path, columns, 4, kernels=KERNELS), table)
+    for name, values in (
+        ("pair", pa.array([{"a": n} for n in range(6)])),
+        ("code", pa.array(["x", "y"] * 3).dictionary_encode()),
+        ("text", pa.array(["long enough to have a buffer of its own"] * 6).cast(pa.string_view())),
+    ):
+        table = table.add_column(0, name, values)
+        path = write(table, tmp_path / f"{name}.arrow", 4)
+        assert able(Dataset(path, columns)) == [{c.name for c in columns}] * 2
+        same(Reader(path, columns, 4, kernels=KERNELS), table)
+    asked = [Column("code", "strings"), Column("text", "strings"), *columns]
+    # Of views, no type says how many buffers they have.
+    assert able(Dataset(path, asked)) == [set()] * 2
+    assert able(Dataset(path, asked[:1] + columns)) == [{c.name for c in columns}] * 2
+    found = gathered(Reader(path, asked, 5, kernels=KERNELS), "text")
+    assert found == [[value.as_py().encode()] for value in table["text"]]
+
+
+def test_columns_not_asked_for_are_not_decompressed(tmp_path):
+    table = pa.table({"n": range(4000), "word": [f"{n:040}" for n in range(4000)]})
+    path = write(table, tmp_path / "a.arrow", 4000, "zstd")
+    content = bytearray(path.read_bytes())
+    content[-3000:-2000] = b"\xff" * 1000
+    path.write_bytes(content)
+    columns = [Column("n", "ids", 1), Column("word", "strings")]
+    same(Reader(path, columns[:1], 4000, kernels=KERNELS), table)
+    with pytest.raises(ColumnError, match=r"a\.arrow: record batch 0, .* cannot be read"):
+        list(Reader(path, columns, 4000, kernels=KERNELS))
+
+
+def test_columns_that_are_not_compressed_are_not_copied(tmp_path):
+    path = write(pa.table({name: range(4000) for name in "abc"}), tmp_path / "a.arrow", 1000)
+    source = source_open(path)
+    before = pa.total_allocated_bytes()
+    read = source.read(2, ["b"])
+    assert pa.total_allocated_bytes() == before
+    assert read["b"].to_pylist() == list(range(2000, 3000))
 
 
 def test_lists_whose_width_is_declared_are_checked(tmp_path):
@@ -166,8 +199,8 @@ def test_an_index_that_points_outside_is_refused(tmp_path):
     damaged = bytearray(content)
     damaged[blocks[0] : blocks[0] + 8] = (1 << 40).to_bytes(8, "little")
     path.write_bytes(damaged)
-    with pytest.raises(ColumnError, match=r"a\.arrow: cannot be opened: .*record batch"):
-        Reader(path, [Column("n", "ids", 1)], 3, kernels=KERNELS)
+    with pytest.raises(ColumnError, match=r"a\.arrow: record batch 0, rows 0 to 8, cannot be read"):
+        list(Reader(path, [Column("n", "ids", 1)], 3, kernels=KERNELS))
 
 
 @pytest.mark.parametrize("most", [500, 3])

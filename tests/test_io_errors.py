@@ -59,6 +59,13 @@ def test_files_of_another_format(tmp_path, suffix):
     fails(path, [NUMBER], path, "cannot be opened")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_that_are_not_text(tmp_path, suffix):
+    path = write(pa.table({"number": range(4), "another": range(4)}), tmp_path / f"a{suffix}")
+    path.write_bytes(path.read_bytes().replace(b"another", b"\xff" * 7))
+    fails(path, [NUMBER], path, "cannot be opened")
+
+
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_damage_in_the_middle(tmp_path, suffix, prefetch):

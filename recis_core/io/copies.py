@@ -9,6 +9,7 @@ from functools import cache, partial
 
 import numpy as np
 
+from recis_core.io.gathers import Gathers
 from recis_core.io.picked import Picked
 from recis_core.io.reads import Reads, calls
 
@@ -16,12 +17,13 @@ from recis_core.io.reads import Reads, calls
 SHARE = 8 << 20
 READ = 32 << 20
 MOST = 8
+PARTS = 4  # a thread's, of a gather, whose columns do not take the same time
 Source = np.ndarray | Picked
 
 
 def fill(
     into: np.ndarray,
-    reads: Sequence[Reads],
+    reads: Sequence[Reads | Gathers],
     starts: Sequence[int],
     arrays: Sequence[Source],
 ) -> None:
@@ -32,6 +34,9 @@ def fill(
     jobs: list[Callable[[], None]] = []
     starts, arrays = list(starts), list[Source](arrays)
     for one in reads:
+        if isinstance(one, Gathers):
+            jobs += one.jobs(into, share // PARTS + 1)
+            continue
         found, alone, views = calls(one, max(share, READ))
         jobs += [partial(call.go, into) for call in found]
         starts += alone

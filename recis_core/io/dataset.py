@@ -79,16 +79,17 @@ class Dataset:
             )
         return table
 
-    def extents(self, piece: Piece) -> Extents | None:
-        """Where the columns of a piece lie in its file; None unless some lie there as they are."""
+    def extents(self, piece: Piece, table: pa.Table) -> Extents | None:
+        """Where the columns of a piece, which was read as `table`, lie in its file; None unless
+        some lie there as they are."""
         source = self._source(piece.file)
         if not isinstance(source, ArrowSource):
             return None
         if piece.file not in self._plans:
-            known = (plan for schema, plan in self._plans.values() if schema.equals(source.schema))
-            plan = next(known, None) or plan_of(source.schema, self.columns)
-            self._plans[piece.file] = (source.schema, plan)
-        return source.extents(piece.index, self._plans[piece.file][1])
+            known = (plan for schema, plan in self._plans.values() if schema.equals(table.schema))
+            plan = next(known, None) or plan_of(table.schema, self.columns)
+            self._plans[piece.file] = (table.schema, plan)
+        return source.extents(table, self._plans[piece.file][1])
 
     def _source(self, number: int) -> Source:
         if number not in self._open:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from recis_core.data import Placed
 from recis_core.io.extents import Chosen, Cut, Extents
+from recis_core.io.gathers import Gathers
 from recis_core.io.reads import Reads
 from recis_core.ops.columns_unpack import ALIGN, COUNT, SOURCE, SOURCES, START, TARGETS
 
@@ -26,7 +27,7 @@ class Direct:
     pieces: np.ndarray
     sizes: dict[str, int]
     nbytes: int
-    reads: tuple[Reads, ...]
+    reads: tuple[Reads | Gathers, ...]
 
 
 NOTHING = Direct((), np.zeros((0, 6), np.int64), {name: 0 for name in TARGETS}, 0, ())
@@ -60,7 +61,7 @@ def direct(own: Chosen, cuts: Sequence[Cut]) -> Direct:
         tables.append(table(cut.count, cut.source, target, begin + earlier, 0))
         tables.append(table(cut.rows + 1, cut.bound_source, BOUNDS, starts + row, earlier[lists]))
         row += cut.rows
-    pieces, reads, nbytes = staged(np.concatenate(tables), cuts)
+    pieces, reads, nbytes = staged(np.concatenate(tables), cuts, lists)
     placed = places(own, begin, total, starts, rows)
     return Direct(placed, pieces, sizes, nbytes, reads)
 
@@ -73,9 +74,11 @@ def table(
     return np.stack(columns, 1).astype(np.int64, copy=False)
 
 
-def staged(pieces: np.ndarray, cuts: Sequence[Cut]) -> tuple[np.ndarray, tuple[Reads, ...], int]:
+def staged(
+    pieces: np.ndarray, cuts: Sequence[Cut], lists: np.ndarray
+) -> tuple[np.ndarray, tuple[Reads | Gathers, ...], int]:
     """The pieces with a first byte each, those that are empty left out; what is to be read of each
-    run, and the bytes of all."""
+    run, and the bytes of all. `lists`: which columns have bounds."""
     nbytes = pieces[:, COUNT] * BYTES[pieces[:, SOURCE]]
     ends = (-(-nbytes // ALIGN) * ALIGN).cumsum()
     pieces[1:, START] = ends[:-1]
@@ -83,9 +86,22 @@ def staged(pieces: np.ndarray, cuts: Sequence[Cut]) -> tuple[np.ndarray, tuple[R
     for cut in cuts:
         at = np.concatenate([cut.values, cut.bounds])
         own = slice(first, first + len(at))
-        reads.append(Reads(cut.file, at, nbytes[own], pieces[own, START]))
+        if cut.order is None:
+            reads.append(Reads(cut.file, at, nbytes[own], pieces[own, START]))
+        else:
+            reads.append(gathers(cut, cut.order, lists, pieces[own, START]))
         first += len(at)
     return pieces[nbytes > 0], tuple(reads), int(ends[-1])
+
+
+def gathers(cut: Cut, order: np.ndarray, lists: np.ndarray, start: np.ndarray) -> Gathers:
+    """Rows `order` of a run, to the bytes `start` of the buffer: columns first, then bounds."""
+    step, bounds, own = np.zeros((3, len(cut.count)), np.int64)
+    step[lists], bounds[lists] = BYTES[cut.bound_source], cut.bounds
+    own[lists] = start[len(cut.count) :]
+    item = BYTES[cut.source]
+    to = start[: len(cut.count)]
+    return Gathers(cut.file, order, cut.values, item, cut.count, to, step, bounds, own)
 
 
 def places(

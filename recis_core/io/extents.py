@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from recis_core.io.ipc import Body, begins
 from recis_core.ops.columns_unpack import SOURCES
 from recis_core.schema import Column
+
+NOWHERE = 0  # a file begins with other bytes than a column's
 
 
 class Opened:
@@ -38,10 +39,9 @@ class Opened:
 
     @cached_property
     def words(self) -> dict[int, np.ndarray]:
-        """The bytes as numbers of 4 and of 8 bytes."""
-        return {
-            size: np.frombuffer(self.data, f"<i{size}", len(self.data) // size) for size in (4, 8)
-        }
+        """The bytes as numbers of 1, 2, 4 and 8 bytes."""
+        whole = len(self.data)
+        return {n: np.frombuffer(self.data, f"<i{n}", whole // n) for n in (1, 2, 4, 8)}
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Chosen:
 class Plan:
     """Of files of one schema, arrays over the columns asked for; what is not `able` holds zeros.
 
-    arrays [n, 2]: whose nulls count; values, bounds: numbers of buffers; item, step: bytes of a
-    value and of a bound, `step` 0 where a row has a fixed `width`; source, bound_source: positions
-    in SOURCES.
+    nulls [n, 2], values, bounds: numbers of buffers, as Arrow gives those of all columns; item,
+    step: bytes of a value and of a bound, `step` 0 where a row has a fixed `width`; source,
+    bound_source: positions in SOURCES.
     """
 
     able: np.ndarray
-    arrays: np.ndarray
+    nulls: np.ndarray
     values: np.ndarray
     bounds: np.ndarray
     item: np.ndarray
@@ -90,7 +90,7 @@ class Plan:
     width: np.ndarray
     source: np.ndarray
     bound_source: np.ndarray
-    totals: tuple[int, int]  # arrays and buffers of a record batch
+    buffers: int  # of all columns
     columns: tuple[Column, ...]
     known: dict[bytes, Chosen] = field(default_factory=dict)
 
@@ -135,10 +135,27 @@ class Extents:
             plan.bound_source[chosen[lists]],
         )
 
+    def pick(self, chosen: np.ndarray, rows: np.ndarray) -> Cut:
+        """The rows of these numbers, in this order, of the columns `chosen`."""
+        from recis_core.io.loops import lengths  # slow to import, and only some shuffle
+
+        plan, step = self.plan, self.plan.step[chosen]
+        count = np.full(len(chosen), len(rows))
+        for size in np.unique(step[step > 0]).tolist():
+            own = np.flatnonzero(step == size)
+            found = np.zeros(len(own), np.int64)
+            lengths(self.file.words[size], self.bounds[chosen[own]] // size, rows, found)
+            count[own] = found
+        lists = chosen[step > 0]
+        source, bound_source = plan.source[chosen], plan.bound_source[lists]
+        values, bounds = self.values[chosen], self.bounds[lists]
+        return Cut(self.file, len(rows), values, count, source, bounds, bound_source, rows)
+
 
 class Cut(NamedTuple):
     """Rows of chosen columns: byte of `file` at which each one's values begin, how many and of what
-    type; the same of the bounds of those that are lists."""
+    type; the same of the bounds of those that are lists. With `order`, the rows of these numbers
+    of columns that begin there."""
 
     file: Opened
     rows: int
@@ -147,12 +164,15 @@ class Cut(NamedTuple):
     source: np.ndarray
     bounds: np.ndarray
     bound_source: np.ndarray
+    order: np.ndarray | None = None
 
 
 def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
-    """Which of `columns` files of this schema hold as they are to be staged, and how."""
-    found = begins(schema)
-    rows = [place(schema, found, column) if found else None for column in columns]
+    """Which of `columns` record batches of this schema hold as they are to be staged, and how."""
+    # A struct of all columns has a buffer of its own before theirs.
+    counts = [1, *(len(pa.nulls(0, kind).buffers()) for kind in schema.types)]
+    begins = np.cumsum(counts).tolist()
+    rows = [place(schema, begins, column) for column in columns]
     table = np.array([row or (0,) * 9 for row in rows], np.int64).reshape(-1, 9).T
     able = np.array([row is not None for row in rows], bool)
     values, bounds, item, step, width, source, bound_source = table[2:]
@@ -166,26 +186,23 @@ def plan_of(schema: pa.Schema, columns: Sequence[Column]) -> Plan:
         width,
         source,
         bound_source,
-        found[-1] if found else (0, 0),
+        begins[-1],
         tuple(columns),
     )
 
 
-def place(
-    schema: pa.Schema, found: Sequence[tuple[int, int]], column: Column
-) -> tuple[int, ...] | None:
+def place(schema: pa.Schema, begins: Sequence[int], column: Column) -> tuple[int, ...] | None:
     """A column's row of the plan: numbers where each value has its bytes in the file and, unless
-    the width is fixed, each row its bounds."""
+    the width is fixed, each row its bounds. `begins`: each column's first buffer."""
     index = schema.get_field_index(column.name)
-    kind = schema.field(index).type
-    array, buffer = found[index]
+    kind, first = schema.field(index).type, begins[index]
     if column.kind == "strings" or column.depth != 1:
         return None
     if column.width is None and (kinds.is_list(kind) or kinds.is_large_list(kind)):
         step = 8 if kinds.is_large_list(kind) else 4
-        leaf, child, values, width = kind.value_type, array + 1, buffer + 3, 0
+        leaf, child, width = kind.value_type, first + 2, 0
     elif column.width == 1:
-        leaf, child, values, width, step = kind, array, buffer + 1, 1, 0
+        leaf, child, width, step = kind, first, 1, 0
     else:
         return None
     name = str(leaf) if kinds.is_integer(leaf) else FLOATS.get(leaf)
@@ -193,20 +210,33 @@ def place(
         return None
     item = np.dtype(name).itemsize
     bound = SOURCES.index("int64" if step == 8 else "int32")
-    return array, child, values, buffer + 1, item, step, width, SOURCES.index(name), bound
+    return first, child, child + 1, first + 1, item, step, width, SOURCES.index(name), bound
 
 
 FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 
 
-def extents_of(file: Opened, plan: Plan, body: Body) -> Extents | None:
-    """Where a record batch has its columns; None where they do not lie there as they are."""
-    if not body.raw:
+def extents_of(file: Opened, plan: Plan, table: pa.Table) -> Extents | None:
+    """Where the columns of a record batch lie in `file`; None where they do not as they are."""
+    batches = table.to_batches()
+    found = positions(file, batches[0].to_struct_array()) if len(batches) == 1 else None
+    if found is None or len(found) != plan.buffers:
         return None
-    nulls, buffers = body.nulls(), body.buffers()
-    if (len(nulls), len(buffers)) != plan.totals:
-        return None
-    values, bounds = buffers[plan.values], buffers[plan.bounds]
-    able = plan.able & ~nulls[plan.arrays].any(1)
+    values, bounds = found[plan.values], found[plan.bounds]
+    # Where there are no nulls, Arrow has no buffer that says which.
+    able = plan.able & (found[plan.nulls] == NOWHERE).all(1)
     able &= (bounds % np.maximum(plan.step, 1)) == 0  # as numbers of a mapped file
+    able &= (values % np.maximum(plan.item, 1)) == 0
     return Extents(file, plan, able, values, bounds) if able.any() else None
+
+
+def positions(file: Opened, array: pa.Array) -> np.ndarray | None:
+    """The byte of `file` at which every buffer of `array` begins, NOWHERE for those without bytes;
+    None if one lies elsewhere in memory, decompressed or copied."""
+    addresses = [buffer.address if buffer else 0 for buffer in array.buffers()]
+    found = np.array(addresses, np.int64)
+    at = found - file.octets.ctypes.data
+    within = (at >= 0) & (at < len(file.data))
+    if not (within | (found == 0)).all():
+        return None
+    return np.where(within, at, NOWHERE)

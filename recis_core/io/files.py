@@ -51,6 +51,8 @@ def path_files(path: Path) -> list[Path]:
 def source_open(path: Path) -> Source:
     """Open one file by its suffix; ColumnError if it is missing, truncated or of another format."""
     try:
-        return FORMATS[path.suffix](path)
-    except (pa.ArrowException, OSError) as error:
+        source = FORMATS[path.suffix](path)
+        _ = source.schema.names  # each is text
+        return source
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ColumnError(f"{path}: cannot be opened: {first_line(error)}") from error

@@ -81,8 +81,9 @@ class Decoded:
         if self.order is None:
             numbers = np.arange(self.first + start, self.first + stop)
             return Run(self.file, self.table, numbers, self.raws, start, self.extents)
-        chosen = self.order[start:stop]
-        return Run(self.file, self.table, self.first + chosen, self.raws, order=chosen)
+        own = self.order[start:stop]
+        numbers = self.first + own
+        return Run(self.file, self.table, numbers, self.raws, extents=self.extents, order=own)
 
 
 def whole_raws(table: pa.Table, columns: Sequence[Column]) -> dict[str, Raw]:
@@ -107,6 +108,8 @@ def runs_stage(runs: Sequence[Run], columns: Sequence[Column], pin: bool = False
 
 def run_cut(run: Run, own: Chosen) -> Cut:
     assert run.extents is not None
+    if run.order is not None:
+        return run.extents.pick(own.numbers, run.order)
     return run.extents.cut(own.numbers, run.first, run.first + len(run))
 
 

@@ -112,9 +112,9 @@ class Stream:
         piece = self.data.pieces[number]
         file, table = self.data.files[piece.file], self.data.read(piece)
         order = permutation(piece.rows, self.seed, epoch, 1 + number) if self.shuffle else None
-        extents = self.data.extents(piece)
+        extents = self.data.extents(piece, table)
         rest = list(self.columns)
-        if extents and order is None:
+        if extents:
             rest = [self.columns[at] for at in np.flatnonzero(~extents.able).tolist()]
         raws = whole_raws(table, rest)
         return Decoded(file, table, piece.first, order, raws, extents, extents is not None)
