@@ -4,12 +4,10 @@
 //    memory (a hot id leaves a tile about once) and writes what is left, grouped by bucket of the
 //    hash, into the tile's own stretch of `elements`; `offsets` says where each bucket's run starts.
 // 2. `number_buckets` gathers a bucket's runs from all tiles, dedupes them exactly in shared memory
-//    and numbers the distinct pairs of its owner in the order in which buckets get so far: none waits
-//    for another. Neighbouring buckets run at the same time and read neighbouring runs, so that device
+//    and numbers the distinct pairs of its owner in the order in which buckets get so far: one waits for
+//    the owners before at most. Neighbouring buckets run at the same time and read neighbouring runs, so that device
 //    memory sees whole lines.
-// 3. `read_back` gives every value the number of the element that speaks for it in its tile. Where there
-//    are several owners, whose runs begin where those of the owners before end, it adds that, and other
-//    blocks of it bring the distinct ids to their places.
+// 3. `read_back` gives every value the number of the element that speaks for it in its tile.
 //
 // No probe leaves shared memory, where one hash table over all values would make each a random access
 // to device memory. A bucket too large for shared memory (ids chosen to collide) takes a table in
@@ -17,64 +15,16 @@
 #include "partition_buckets.cuh"
 #include "partition_tiles.cuh"
 
-// Sums of the counts of the owners before, in shared memory.
-template <int BLOCK> __device__ void owners_begin(const unsigned long long* counts, int world, uint32_t* begins) {
-    uint32_t before = 0;
-    for (int w0 = 0; w0 < world; w0 += BLOCK) {
-        int w = w0 + threadIdx.x;
-        uint32_t total, own = w < world ? uint32_t(counts[w]) : 0, at = block_scan<BLOCK>(own, &total);
-        if (w < world) begins[w] = before + at;
-        before += total;
-    }
-    __syncthreads();
-}
-
-// Of several owners: shared memory for where their runs begin, and their elements in the tile.
-inline int owner_bytes(int world) { return world > 1 ? world * 6 : 0; }
-
-template <int SPAN, bool SEVERAL, typename I>
-__global__ void __launch_bounds__(SPAN / tile_each(SPAN))
-    read_back(Work work, Shape shape, Distinct out, int64_t n, I* inverse) {
+template <int SPAN, typename I>
+__global__ void __launch_bounds__(SPAN / tile_each(SPAN)) read_back(Work work, Shape shape, int64_t n, I* inverse) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
-    extern __shared__ uint32_t begins[];  // [world], then uint16 edges [world]
     __shared__ uint32_t numbers[SPAN];
     wait_for_previous();
-    int world = shape.world;
-    auto* edges = reinterpret_cast<uint16_t*>(begins + world);
-    if (SEVERAL) owners_begin<BLOCK>(out.counts, world, begins);
-    if (SEVERAL && blockIdx.x >= unsigned(shape.tiles)) {
-        int bucket = int(blockIdx.x) - shape.tiles;
-        Run run = work.runs[bucket];
-        uint32_t first = begins[bucket / shape.per] + run.first;
-#pragma unroll 4
-        for (uint32_t k = threadIdx.x; k < run.total; k += BLOCK) {
-            out.ids[first + k] = __ldcs(work.staged + run.at + k);
-            out.tables[first + k] = work.tables ? __ldcs(work.staged_tables + run.at + k) : 0;
-        }
-        return;
-    }
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
-    const uint16_t* offsets = work.offsets + int64_t(blockIdx.x) * (shape.buckets() + 1);
-    int count = offsets[shape.buckets()];
-    if (SEVERAL) {
-        for (int w = threadIdx.x; w < world; w += BLOCK) edges[w] = offsets[w * shape.per];
-        __syncthreads();
-    }
-    // The owner whose elements reach over `k`: elements lie owner by owner.
-    auto begin_of = [&](int k) {
-        int low = 0;
-        for (int high = world; high - low > 1;) {
-            int middle = (low + high) / 2;
-            (edges[middle] <= k ? low : high) = middle;
-        }
-        return begins[low];
-    };
+    int count = work.offsets[int64_t(blockIdx.x) * (shape.buckets() + 1) + shape.buckets()];
 #pragma unroll 8
-    for (int k = threadIdx.x; k < count; k += BLOCK) {
-        uint32_t number = __ldcs(work.numbers + begin + k) & ~DONE;
-        numbers[k] = SEVERAL ? number + begin_of(k) : number;
-    }
+    for (int k = threadIdx.x; k < count; k += BLOCK) numbers[k] = __ldcs(work.numbers + begin + k) & ~DONE;
     __syncthreads();
 #pragma unroll 8
     for (int k = threadIdx.x; k < size; k += BLOCK)
@@ -114,14 +64,12 @@ int64_t run(const Arg* a, const Pairs& p, const Shape& shape, const Work& work, 
     cudaFuncSetAttribute(collapse<SPAN, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, collapse_bytes);
     cudaFuncSetAttribute(number_buckets<SPAN, CAP, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          bucket_bytes(CAP));
-    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work, out.counts);
+    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work);
     launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes(CAP), stream, p,
                  shape, work, out);
-    int bytes = owner_bytes(shape.world), blocks = shape.tiles + (shape.world > 1 ? shape.buckets() : 0);
     WITH_INDEX(a[8], I, {
-        auto* kernel = shape.world > 1 ? read_back<SPAN, true, I> : read_back<SPAN, false, I>;
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-        launch_after(kernel, blocks, SPAN / tile_each(SPAN), bytes, stream, work, shape, out, p.n, tensor<I>(a[8]));
+        launch_after(read_back<SPAN, I>, shape.tiles, SPAN / tile_each(SPAN), 0, stream, work, shape, p.n,
+                     tensor<I>(a[8]));
     })
     return cudaGetLastError();
 }
