@@ -34,8 +34,8 @@ __device__ uint32_t first_number(const Shape& shape, const Work& work, const Dis
     __syncthreads();
     for (int w = threadIdx.x; w < owner; w += BLOCK) {
         unsigned long long counted;
-        do counted = *(volatile unsigned long long*)(work.counted + w);
-        while (int(counted >> 32) < shape.per);
+        while (counted = *(volatile unsigned long long*)(work.counted + w), int(counted >> 32) < shape.per)
+            __nanosleep(100);
         atomicAdd(&first, uint32_t(counted));
     }
     if (shape.world > 1) __syncthreads();
