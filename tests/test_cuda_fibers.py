@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from backends.cuda import build, call
+from backends.cuda.id_map import id_map
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
 from recis_core.mixing import table_salt
@@ -256,6 +257,34 @@ def test_pairs_are_numbered_owner_by_owner(op):
         got = spec.canonical({"ids": ids}, (outs[0][:total], outs[1][:total], *outs[2:]))
         want = spec.canonical({"ids": ids}, spec.reference(*given, world))
         assert all(map(np.array_equal, got, want))
+
+
+@pytest.mark.parametrize("op", ["id_map"], indirect=True)
+def test_rows_stay_dense_whatever_share_is_new(op):
+    """Numbered by position after calls of new pairs alone, then by blocks; holes are filled."""
+    rng = np.random.default_rng(19)
+    held, mine = id_map(4000, 1 << 20, device=torch.device("cpu")), {}
+    for known, new in ((0, 1300), (0, 700), (600, 800), (900, 500), (40, 3), (0, 900), (900, 0)):
+        ids = rng.choice([*mine, 0], known, replace=False) if known else np.empty(0, np.int64)
+        ids = rng.permutation(np.concatenate([ids, rng.integers(1, 1 << 62, new)]))
+        tables = ids % 3
+        rows, fresh = held.insert(torch.from_numpy(tables), torch.from_numpy(ids))
+        assert fresh.tolist() == [pair not in mine for pair in ids.tolist()]
+        for pair, row in zip(ids.tolist(), rows.tolist(), strict=True):
+            assert mine.setdefault(pair, row) == row
+        assert sorted(mine.values()) == list(range(len(mine))) and held.extent == len(mine)
+        known_rows, _ = held.find(torch.from_numpy(tables), torch.from_numpy(ids))
+        assert torch.equal(known_rows, rows)
+    gone = np.array(sorted(mine)[:333])
+    assert held.erase(torch.from_numpy(gone % 3), torch.from_numpy(gone)).tolist() == [
+        mine.pop(pair) for pair in gone.tolist()
+    ]
+    ids = np.concatenate([rng.integers(1, 1 << 62, 300), sorted(mine)[:200]])
+    for part in (ids[:250], ids):
+        rows, _ = held.insert(torch.from_numpy(part % 3), torch.from_numpy(part))
+        mine.update(zip(part.tolist(), rows.tolist(), strict=True))
+        assert len(set(mine.values())) == len(mine) == len(held)
+        assert max(mine.values()) < held.extent == len(mine) + 333 - min(333, len(part[:300]))
 
 
 def unmixed(z: np.ndarray) -> np.ndarray:

@@ -4,10 +4,12 @@
 //    memory (a hot id leaves a tile about once) and writes what is left, grouped by bucket of the
 //    hash, into the tile's own stretch of `elements`; `offsets` says where each bucket's run starts.
 // 2. `number_buckets` gathers a bucket's runs from all tiles, dedupes them exactly in shared memory
-//    and numbers the distinct pairs of its owner in the order in which buckets get so far: one waits for
-//    the owners before at most. Neighbouring buckets run at the same time and read neighbouring runs, so that device
+//    and numbers the distinct pairs of its owner in the order in which buckets get so far: none waits
+//    for another. Neighbouring buckets run at the same time and read neighbouring runs, so that device
 //    memory sees whole lines.
-// 3. `read_back` gives every value the number of the element that speaks for it in its tile.
+// 3. `read_back` gives every value the number of the element that speaks for it in its tile. Where there
+//    are several owners, whose runs begin where those of the owners before end, it adds that, and other
+//    blocks of it bring the distinct ids to their places.
 //
 // No probe leaves shared memory, where one hash table over all values would make each a random access
 // to device memory. A bucket too large for shared memory (ids chosen to collide) takes a table in
@@ -15,19 +17,88 @@
 #include "partition_buckets.cuh"
 #include "partition_tiles.cuh"
 
-template <int SPAN, typename I>
-__global__ void __launch_bounds__(SPAN / tile_each(SPAN)) read_back(Work work, Shape shape, int64_t n, I* inverse) {
+// Sums of the counts of the owners before, in shared memory.
+template <int BLOCK> __device__ void owners_begin(const unsigned long long* counts, int world, uint32_t* begins) {
+    uint32_t before = 0;
+    for (int w0 = 0; w0 < world; w0 += BLOCK) {
+        int w = w0 + threadIdx.x;
+        uint32_t total, own = w < world ? uint32_t(counts[w]) : 0, at = block_scan<BLOCK>(own, &total);
+        if (w < world) begins[w] = before + at;
+        before += total;
+    }
+    __syncthreads();
+}
+
+// Of several owners: shared memory for where their runs begin, and their elements in the tile.
+inline int owner_bytes(int world) { return world > 1 ? world * 6 : 0; }
+
+// Four numbers at once, where `to` is aligned to 16 bytes.
+__device__ inline void put_four(int32_t* to, const Pack<int32_t, 4>& own) {
+    __stcs(reinterpret_cast<int4*>(to), make_int4(own.at[0], own.at[1], own.at[2], own.at[3]));
+}
+__device__ inline void put_four(int64_t* to, const Pack<int64_t, 4>& own) {
+    __stcs(reinterpret_cast<longlong2*>(to), make_longlong2(own.at[0], own.at[1]));
+    __stcs(reinterpret_cast<longlong2*>(to) + 1, make_longlong2(own.at[2], own.at[3]));
+}
+
+template <int SPAN, bool SEVERAL, typename I>
+__global__ void __launch_bounds__(SPAN / tile_each(SPAN))
+    read_back(Work work, Shape shape, Distinct out, int64_t n, I* inverse, bool aligned) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
-    __shared__ uint32_t numbers[SPAN];
+    extern __shared__ uint32_t begins[];  // [world], then uint16 edges [world]
+    __shared__ __align__(16) uint32_t numbers[SPAN];
     wait_for_previous();
+    int world = shape.world;
+    auto* edges = reinterpret_cast<uint16_t*>(begins + world);
+    if (SEVERAL) owners_begin<BLOCK>(out.counts, world, begins);
+    if (SEVERAL && blockIdx.x >= unsigned(shape.tiles)) {
+        int bucket = int(blockIdx.x) - shape.tiles;
+        Run run = work.runs[bucket];
+        uint32_t first = begins[bucket / shape.per] + run.first;
+#pragma unroll 4
+        for (uint32_t k = threadIdx.x; k < run.total; k += BLOCK) {
+            out.ids[first + k] = __ldcs(work.staged + run.at + k);
+            out.tables[first + k] = work.tables ? __ldcs(work.staged_tables + run.at + k) : 0;
+        }
+        return;
+    }
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
-    int count = work.offsets[int64_t(blockIdx.x) * (shape.buckets() + 1) + shape.buckets()];
-#pragma unroll 8
-    for (int k = threadIdx.x; k < count; k += BLOCK) numbers[k] = __ldcs(work.numbers + begin + k) & ~DONE;
+    const uint16_t* offsets = work.offsets + int64_t(blockIdx.x) * (shape.buckets() + 1);
+    int count = offsets[shape.buckets()];
+    if (SEVERAL) {
+        for (int w = threadIdx.x; w < world; w += BLOCK) edges[w] = offsets[w * shape.per];
+        __syncthreads();
+    }
+    // The owner whose elements reach over `k`: elements lie owner by owner.
+    auto begin_of = [&](int k) {
+        int low = 0;
+        for (int high = world; high - low > 1;) {
+            int middle = (low + high) / 2;
+            (edges[middle] <= k ? low : high) = middle;
+        }
+        return begins[low];
+    };
+    // Four at once: what lies behind `count` is read too, but not past the stretch of the tile.
+    const uint4* from = reinterpret_cast<const uint4*>(work.numbers + begin);
+#pragma unroll 4
+    for (int k = threadIdx.x; k < (count + 3) / 4; k += BLOCK) {
+        uint4 four = __ldcs(from + k);
+        uint32_t own[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) own[j] = (own[j] & ~DONE) + (SEVERAL ? begin_of(4 * k + j) : 0);
+        reinterpret_cast<uint4*>(numbers)[k] = make_uint4(own[0], own[1], own[2], own[3]);
+    }
     __syncthreads();
-#pragma unroll 8
-    for (int k = threadIdx.x; k < size; k += BLOCK)
+    const uint2* places = reinterpret_cast<const uint2*>(work.places + begin);
+    int fours = aligned ? size / 4 : 0;
+#pragma unroll 4
+    for (int k = threadIdx.x; k < fours; k += BLOCK) {
+        uint2 four = __ldcs(places + k);
+        Pack<I, 4> own{I(numbers[four.x & 0xFFFF]), I(numbers[four.x >> 16]), I(numbers[four.y & 0xFFFF]), I(numbers[four.y >> 16])};
+        put_four(inverse + begin + 4 * k, own);
+    }
+    for (int k = 4 * fours + threadIdx.x; k < size; k += BLOCK)
         __stcs(inverse + begin + k, I(numbers[__ldcs(work.places + begin + k)]));
 }
 
@@ -67,9 +138,12 @@ int64_t run(const Arg* a, const Pairs& p, const Shape& shape, const Work& work, 
     collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work);
     launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes(CAP), stream, p,
                  shape, work, out);
+    int bytes = owner_bytes(shape.world), blocks = shape.tiles + (shape.world > 1 ? shape.buckets() : 0);
     WITH_INDEX(a[8], I, {
-        launch_after(read_back<SPAN, I>, shape.tiles, SPAN / tile_each(SPAN), 0, stream, work, shape, p.n,
-                     tensor<I>(a[8]));
+        auto* kernel = shape.world > 1 ? read_back<SPAN, true, I> : read_back<SPAN, false, I>;
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        launch_after(kernel, blocks, SPAN / tile_each(SPAN), bytes, stream, work, shape, out, p.n, tensor<I>(a[8]),
+                     reinterpret_cast<uintptr_t>(a[8].data) % 16 == 0);
     })
     return cudaGetLastError();
 }

@@ -30,6 +30,12 @@ struct Shape {
     }
 };
 
+// Of a bucket that did not know where its owner's run begins: its `total` ids lie in `staged` from `at`
+// on, and are numbered from `first` on among those of its owner.
+struct Run {
+    uint32_t at, first, total;
+};
+
 // Everything between the kernels; in scratch.
 struct Work {
     int64_t* elements;    // [n] ids, tile by tile, in a tile by bucket
@@ -37,8 +43,11 @@ struct Work {
     uint16_t* offsets;    // [tiles][buckets + 1]
     uint16_t* places;     // [n] where in its tile's stretch a value's speaker lies
     uint32_t* numbers;    // [n] of each element
+    Run* runs;            // [buckets], of several owners
+    int64_t* staged;      // [n], likewise
+    int32_t* staged_tables;  // [n], of several tables
     uint32_t* spare;      // [2 n] tables of buckets too large for shared memory
-    unsigned long long* used;     // of `spare`
+    unsigned long long* used;     // of `spare` and of `staged`
     unsigned long long* counted;  // [world] buckets << 32 | pairs of an owner so far
     int64_t bytes;
 
@@ -50,8 +59,12 @@ struct Work {
         offsets = reinterpret_cast<uint16_t*>(take(int64_t(shape.tiles) * (shape.buckets() + 1) * 2));
         places = reinterpret_cast<uint16_t*>(take(n * 2));
         numbers = reinterpret_cast<uint32_t*>(take(n * 4));
+        int64_t several = shape.world > 1 ? n : 0;
+        runs = reinterpret_cast<Run*>(take(several ? int64_t(shape.buckets()) * sizeof(Run) : 0));
+        staged = reinterpret_cast<int64_t*>(take(several * 8));
+        staged_tables = reinterpret_cast<int32_t*>(take(one_table ? 0 : several * 4));
         spare = reinterpret_cast<uint32_t*>(take(n * 8));
-        used = reinterpret_cast<unsigned long long*>(take(8));
+        used = reinterpret_cast<unsigned long long*>(take(16));
         counted = reinterpret_cast<unsigned long long*>(take(int64_t(shape.world) * 8));
         if (one_table) tables = nullptr;
         bytes = at - static_cast<char*>(scratch);

@@ -19,27 +19,57 @@ struct Distinct {
     unsigned long long* counts;
 };
 
-// The number of a bucket's first distinct pair, of which there are `total`; for all threads of the block.
-// An owner's buckets follow one another as they get here. Its own begin where those of the owners before
-// end, so that they wait until these have been counted: blocks start in order, so those were there before.
+// Where a bucket's distinct pairs go: ids and tables from where these point on; they are numbered from
+// `first` on among those of their owner.
+struct Target {
+    uint32_t first;
+    int64_t* ids;
+    int32_t* tables;
+
+    template <bool ONE> __device__ void put(uint32_t k, int64_t id, int32_t table) const {
+        ids[k] = id;
+        if (!ONE || tables) tables[k] = table;
+    }
+};
+
+#ifndef PATIENCE
+#define PATIENCE 8
+#endif
+// Times that a bucket looks whether the owners before have been counted.
+
+// For all threads of the block; `total` pairs are counted. An owner's run begins where those of the owners
+// before end: by now most often known, as blocks start in their order. If not, the pairs are staged.
 template <int BLOCK>
-__device__ uint32_t first_number(const Shape& shape, const Work& work, const Distinct& out, int bucket, uint32_t total) {
-    __shared__ uint32_t first;
-    int owner = bucket / shape.per;
+__device__ Target target_of(const Shape& shape, const Work& work, const Distinct& out, int bucket, uint32_t total) {
+    __shared__ Run run;
+    __shared__ uint32_t begin;
+    int owner = bucket / shape.per, ready = 1;
     if (threadIdx.x == 0) {
         unsigned long long before = atomicAdd(work.counted + owner, 1ull << 32 | total);
-        first = uint32_t(before);
-        if (int(before >> 32) == shape.per - 1) out.counts[owner] = first + total;
+        run = Run{0, uint32_t(before), total};
+        begin = 0;
+        if (int(before >> 32) == shape.per - 1) out.counts[owner] = run.first + total;
     }
     __syncthreads();
     for (int w = threadIdx.x; w < owner; w += BLOCK) {
-        unsigned long long counted;
-        while (counted = *(volatile unsigned long long*)(work.counted + w), int(counted >> 32) < shape.per)
-            __nanosleep(100);
-        atomicAdd(&first, uint32_t(counted));
+        unsigned long long counted = 0;
+        for (int look = 0; look < PATIENCE && int(counted >> 32) < shape.per; ++look) {
+            if (look) __nanosleep(200);
+            counted = *(volatile unsigned long long*)(work.counted + w);
+        }
+        ready &= int(counted >> 32) == shape.per;
+        atomicAdd(&begin, uint32_t(counted));
     }
-    if (shape.world > 1) __syncthreads();
-    return first;
+    if (shape.world == 1) return {run.first, out.ids + run.first, out.tables + run.first};
+    bool staged = __syncthreads_or(!ready);
+    if (threadIdx.x == 0) {
+        if (staged) run.at = uint32_t(atomicAdd(work.used + 1, (unsigned long long)total));
+        else run.total = 0;
+        work.runs[bucket] = run;
+    }
+    if (!staged) return {run.first, out.ids + begin + run.first, out.tables + begin + run.first};
+    __syncthreads();
+    return {run.first, work.staged + run.at, work.tables ? work.staged_tables + run.at : nullptr};
 }
 
 // A bucket too large for shared memory. `numbers` holds an element's cell, then DONE | its number.
@@ -68,12 +98,11 @@ __device__ void number_large(const Pairs& p, const Shape& shape, const Work& wor
         __stcg(work.numbers + place, at);
     });
     uint32_t next = block_scan<BLOCK>(mine, &total);
-    next += first_number<BLOCK>(shape, work, out, bucket, total);
+    Target target = target_of<BLOCK>(shape, work, out, bucket, total);
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) {
         if (__ldcg(cells + __ldcg(work.numbers + place)) != place) return;
-        out.ids[next] = work.elements[place];
-        out.tables[next] = ONE ? 0 : work.tables[place];
-        __stcg(work.numbers + place, DONE | next++);
+        target.put<ONE>(next, work.elements[place], ONE ? 0 : work.tables[place]);
+        __stcg(work.numbers + place, DONE | (target.first + next++));
     });
     __syncthreads();
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) {
@@ -181,7 +210,7 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
         if (w < int(warp)) before += speakers[w];
         total += speakers[w];
     }
-    before += first_number<BLOCK>(shape, work, out, bucket, total);
+    Target target = target_of<BLOCK>(shape, work, out, bucket, total);
 #pragma unroll
     for (int k = 0; k < EACH; ++k) {
         uint32_t e = threadIdx.x + k * BLOCK;
@@ -189,9 +218,8 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
         unsigned all = __ballot_sync(~0u, own);
         if (own) {
             uint32_t next = before + __popc(all & ((1u << lane) - 1)), place = places[e];
-            cells[cell_of[e]] = next;
-            out.ids[next] = work.elements[place];
-            out.tables[next] = ONE ? 0 : work.tables[place];
+            cells[cell_of[e]] = target.first + next;
+            target.put<ONE>(next, work.elements[place], ONE ? 0 : work.tables[place]);
         }
         before += __popc(all);
     }

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN), 1024 * tile_each(SPAN)
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     // What the next kernel counts in starts at zero.
     for (int w = blockIdx.x * BLOCK + threadIdx.x; w < shape.world; w += gridDim.x * BLOCK) work.counted[w] = 0;
-    if (blockIdx.x == 0 && threadIdx.x == 0) *work.used = 0;
+    if (blockIdx.x == 0 && threadIdx.x < 2) work.used[threadIdx.x] = 0;
     if (!ONE && threadIdx.x == 0) first = column_of(p.splits, p.columns, begin);
     for (int c = threadIdx.x; c < SPAN; c += BLOCK) cells[c] = EMPTY;
     for (int b = threadIdx.x; b < buckets; b += BLOCK) runs[b] = 0;
