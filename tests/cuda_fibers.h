@@ -130,7 +130,6 @@ inline int __syncthreads_count(int own) {
 }
 inline void __syncwarp(unsigned = ~0u) { fibers::wait_warp(); }
 inline void __threadfence() {}
-inline void __nanosleep(unsigned) { fibers::give_way(); }
 
 inline unsigned __match_any_sync(unsigned, int key) {
     return fibers::exchange(uint32_t(key), [&](const uint32_t* lanes, unsigned) {

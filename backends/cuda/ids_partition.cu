@@ -9,7 +9,7 @@
 //    memory sees whole lines.
 // 3. `read_back` gives every value the number of the element that speaks for it in its tile. Where there
 //    are several owners, whose runs begin where those of the owners before end, it adds that, and other
-//    blocks of it bring the distinct ids to their places.
+//    blocks of it bring to their places the distinct ids of buckets that were done before this was known.
 //
 // No probe leaves shared memory, where one hash table over all values would make each a random access
 // to device memory. A bucket too large for shared memory (ids chosen to collide) takes a table in
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN))
 #pragma unroll 4
     for (int k = threadIdx.x; k < fours; k += BLOCK) {
         uint2 four = __ldcs(places + k);
-        Pack<I, 4> own{I(numbers[four.x & 0xFFFF]), I(numbers[four.x >> 16]), I(numbers[four.y & 0xFFFF]), I(numbers[four.y >> 16])};
-        put_four(inverse + begin + 4 * k, own);
+        put_four(inverse + begin + 4 * k, {I(numbers[four.x & 0xFFFF]), I(numbers[four.x >> 16]),
+                                           I(numbers[four.y & 0xFFFF]), I(numbers[four.y >> 16])});
     }
     for (int k = 4 * fours + threadIdx.x; k < size; k += BLOCK)
         __stcs(inverse + begin + k, I(numbers[__ldcs(work.places + begin + k)]));

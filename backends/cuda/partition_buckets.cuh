@@ -32,13 +32,9 @@ struct Target {
     }
 };
 
-#ifndef PATIENCE
-#define PATIENCE 8
-#endif
-// Times that a bucket looks whether the owners before have been counted.
-
 // For all threads of the block; `total` pairs are counted. An owner's run begins where those of the owners
-// before end: by now most often known, as blocks start in their order. If not, the pairs are staged.
+// before end: by now most often known, as blocks start in their order. If not, the pairs are staged, which
+// is faster than to wait.
 template <int BLOCK>
 __device__ Target target_of(const Shape& shape, const Work& work, const Distinct& out, int bucket, uint32_t total) {
     __shared__ Run run;
@@ -52,11 +48,7 @@ __device__ Target target_of(const Shape& shape, const Work& work, const Distinct
     }
     __syncthreads();
     for (int w = threadIdx.x; w < owner; w += BLOCK) {
-        unsigned long long counted = 0;
-        for (int look = 0; look < PATIENCE && int(counted >> 32) < shape.per; ++look) {
-            if (look) __nanosleep(200);
-            counted = *(volatile unsigned long long*)(work.counted + w);
-        }
+        unsigned long long counted = *(volatile unsigned long long*)(work.counted + w);
         ready &= int(counted >> 32) == shape.per;
         atomicAdd(&begin, uint32_t(counted));
     }
