@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <cuda_runtime.h>
 #include <ucontext.h>
 #include <vector>
@@ -26,6 +27,7 @@
 #define __grid_constant__
 #define cudaFuncSetAttribute(...) ((void)0)
 #define cudaGetLastError() cudaSuccess
+#define cudaMemsetAsync(to, value, size, stream) (std::memset(to, value, size), cudaSuccess)
 
 namespace fibers {
 constexpr unsigned MOST = 512, STACK = 1 << 16, TURNS = 1 << 20;

@@ -272,7 +272,8 @@ def test_rows_stay_dense_whatever_share_is_new(op):
         assert fresh.tolist() == [pair not in mine for pair in ids.tolist()]
         for pair, row in zip(ids.tolist(), rows.tolist(), strict=True):
             assert mine.setdefault(pair, row) == row
-        assert sorted(mine.values()) == list(range(len(mine))) and held.extent == len(mine)
+        assert sorted(mine.values()) == list(range(len(mine)))
+        assert held.extent == len(mine)
         known_rows, _ = held.find(torch.from_numpy(tables), torch.from_numpy(ids))
         assert torch.equal(known_rows, rows)
     gone = np.array(sorted(mine)[:333])
