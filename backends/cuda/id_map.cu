@@ -342,7 +342,7 @@ EXPORT int64_t id_map_insert(const Arg* a, void*, cudaStream_t stream) {
     int64_t n = a[3].n0;
     if (n == 0) return 0;
     auto* cells = tensor<Cell>(a[0]);
-    auto *state = tensor<State>(a[1]);
+    auto* state = tensor<State>(a[1]);
     auto* ids = tensor<const int64_t>(a[4]);
     auto *free_rows = tensor<const int32_t>(a[2]), *holes = tensor<const int32_t>(a[7]);
     int64_t mask = a[0].n0 - 1;
