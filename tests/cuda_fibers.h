@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <cuda_runtime.h>
 #include <ucontext.h>
 #include <vector>
@@ -26,9 +27,10 @@
 #define __grid_constant__
 #define cudaFuncSetAttribute(...) ((void)0)
 #define cudaGetLastError() cudaSuccess
+#define cudaMemsetAsync(to, value, size, stream) (std::memset(to, value, size), cudaSuccess)
 
 namespace fibers {
-constexpr unsigned MOST = 256, STACK = 1 << 16, TURNS = 1 << 20;
+constexpr unsigned MOST = 512, STACK = 1 << 16, TURNS = 1 << 20;
 alignas(256) static char arena[1 << 18];  // dynamic shared memory
 static ucontext_t scheduler, threads[MOST];
 static bool ended[MOST];
@@ -204,6 +206,11 @@ template <typename T, typename U> T atomicAdd(T* p, U by) { return (*p += by) - 
 template <typename T, typename U> T atomicOr(T* p, U bits) {
     T before = *p;
     *p |= bits;
+    return before;
+}
+template <typename T, typename U> T atomicCAS(T* p, T expected, U other) {
+    T before = *p;
+    if (before == expected) *p = T(other);
     return before;
 }
 template <typename T, typename U> T atomicMin(T* p, U other) {

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from backends.cuda import build, call
+from backends.cuda.id_map import id_map
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
+from recis_core.mixing import table_salt
 from recis_core.ops.columns_unpack import SOURCES
 
 HERE = Path(__file__).parent
@@ -234,6 +236,66 @@ def test_elements_find_their_column(op):
     out = torch.zeros(n, dtype=torch.int64)
     op(*(torch.from_numpy(a) for a in args), out)
     assert np.array_equal(out.numpy(), find_op(op.name).reference(*args))
+
+
+@pytest.mark.parametrize("op", ["ids_partition"], indirect=True)
+def test_pairs_are_numbered_owner_by_owner(op):
+    """Three owners, of which no bucket waits for a later one; one too large for shared memory."""
+    rng = np.random.default_rng(17)
+    spec, salts = find_op(op.name), np.array([table_salt(name) for name in "ab"])
+    # Of one owner and bucket: hashes that differ in their upper bits alone.
+    alike = unmixed((np.arange(2500, dtype=np.uint64) << np.uint64(40)) + np.uint64(5))
+    ids = np.concatenate([alike.view(np.int64) ^ salts[0], rng.integers(0, 800, 2500)])
+    ids = rng.permutation(np.concatenate([ids, ids[:1500]]))
+    for tables, world in (([0], 3), ([0, 1, 0], 3), ([0], 1)):
+        splits = np.linspace(0, len(ids), len(tables) + 1).astype(np.int32)
+        given = ids, splits, np.array(tables, np.int32), salts[: max(tables) + 1]
+        outs = [np.full(size, -7) for size in (len(ids), len(ids), world, len(ids))]
+        outs[1], outs[3] = outs[1].astype(np.int32), outs[3].astype(np.int32)
+        op(*map(torch.from_numpy, given), world, *map(torch.from_numpy, outs))
+        total = outs[2].sum()
+        got = spec.canonical({"ids": ids}, (outs[0][:total], outs[1][:total], *outs[2:]))
+        want = spec.canonical({"ids": ids}, spec.reference(*given, world))
+        assert all(map(np.array_equal, got, want))
+
+
+@pytest.mark.parametrize("op", ["id_map"], indirect=True)
+def test_rows_stay_dense_whatever_share_is_new(op):
+    """Numbered by position after calls of new pairs alone, then by blocks; holes are filled."""
+    rng = np.random.default_rng(19)
+    held, mine = id_map(4000, 1 << 20, device=torch.device("cpu")), {}
+    for known, new in ((0, 1300), (0, 700), (600, 800), (900, 500), (40, 3), (0, 900), (900, 0)):
+        ids = rng.choice([*mine, 0], known, replace=False) if known else np.empty(0, np.int64)
+        ids = rng.permutation(np.concatenate([ids, rng.integers(1, 1 << 62, new)]))
+        tables = ids % 3
+        rows, fresh = held.insert(torch.from_numpy(tables), torch.from_numpy(ids))
+        assert fresh.tolist() == [pair not in mine for pair in ids.tolist()]
+        for pair, row in zip(ids.tolist(), rows.tolist(), strict=True):
+            assert mine.setdefault(pair, row) == row
+        assert sorted(mine.values()) == list(range(len(mine)))
+        assert held.extent == len(mine)
+        known_rows, _ = held.find(torch.from_numpy(tables), torch.from_numpy(ids))
+        assert torch.equal(known_rows, rows)
+    gone = np.array(sorted(mine)[:333])
+    assert held.erase(torch.from_numpy(gone % 3), torch.from_numpy(gone)).tolist() == [
+        mine.pop(pair) for pair in gone.tolist()
+    ]
+    extent = held.extent
+    ids = np.concatenate([rng.integers(1, 1 << 62, 300), sorted(mine)[:200]])
+    for part in (ids[:250], ids):
+        rows, _ = held.insert(torch.from_numpy(part % 3), torch.from_numpy(part))
+        mine.update(zip(part.tolist(), rows.tolist(), strict=True))
+        assert len(set(mine.values())) == len(mine) == len(held)
+        # 300 new pairs at most take freed rows.
+        assert max(mine.values()) < held.extent == extent
+
+
+def unmixed(z: np.ndarray) -> np.ndarray:
+    """What `mix64` makes of is `z`."""
+    for by, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9), (30, 1)):
+        z = z ^ (z >> np.uint64(by)) ^ (z >> np.uint64(2 * by))
+        z = z * np.uint64(pow(factor, -1, 1 << 64))
+    return z
 
 
 def whole(blocks: Blocks, slot: str) -> torch.Tensor:

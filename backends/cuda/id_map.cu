@@ -7,6 +7,7 @@
 // are out of the way. Where the host knows that there is room, `insert` does both in one pass.
 #include "arg.cuh"
 #include "hash.cuh"
+#include "launch.cuh"
 
 struct alignas(16) Cell {
     int64_t id;
@@ -15,10 +16,12 @@ struct alignas(16) Cell {
 
 constexpr int ERASED = -1, BUSY = -2;  // BUSY: taken, its pair not written yet
 
-// Device-side state, in the order of id_map.py's STATE.
+// Device-side state, in the order of id_map.py's STATE. `fresh` to `ended` are zero between calls;
+// `mixed`: of the last pairs inserted more than one in MOSTLY was there already.
 struct State {
-    unsigned long long live, used, extent, free_count, fresh, reused;
+    unsigned long long live, used, extent, free_count, fresh, reused, holes, taken, ended, mixed;
 };
+constexpr unsigned MOSTLY = 64;
 
 BOTH uint64_t cell_hash(int64_t table, int64_t id) {
     return mix64(uint64_t(id) ^ mix64(uint64_t(table) + GOLDEN)) >> 8;
@@ -34,13 +37,18 @@ struct Line {
     __device__ int32_t row(int k) const { return raw[k].w; }
 };
 
-// `mask` is of the cells; lines follow one another round the map.
+// `mask` is of the cells; lines follow one another round the map, the other of 64 bytes first.
 struct Chain {
     int64_t line, mask;
+    bool second = false;
 
     __device__ Chain(int64_t mask, int64_t table, int64_t id)
         : line(cell_hash(table, id) & (mask / SIDE)), mask(mask / SIDE) {}
-    __device__ void next() { line = (line + 1) & mask; }
+    __device__ void next() {
+        line ^= 1;
+        if (second) line = (line + 2) & mask;
+        second = !second;
+    }
     __device__ int64_t cell(int side) const { return line * SIDE + side; }
 };
 
@@ -154,18 +162,42 @@ __device__ __forceinline__ bool fill_cell(Cell* cells, int64_t at, Cell cell) {
 #endif
 }
 
-// Find and claim at once. A line with an empty cell shows the pair to be absent; erased cells on the way
-// stay as they are until the next rehash. Rows are numbered before a cell is taken, so that one swap
-// brings the whole pair: what was looked for in vain is new, whoever wins a cell.
 constexpr int BLOCK = 512;  // fewer additions to the one counter than with 256
 
-__global__ void __launch_bounds__(BLOCK, 4)
-    insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide, void* rows, bool* fresh,
-           State* state, const int32_t* free_rows) {
+// Numbers the threads for which `own` holds, through one addition to `counter` a block; all threads call it.
+__device__ __forceinline__ unsigned long long numbered(bool own, unsigned long long* counter) {
     __shared__ unsigned of_warp[BLOCK / 32];
     __shared__ unsigned long long base;
+    unsigned lanes = __ballot_sync(~0u, own), warp = threadIdx.x / 32, before = 0, total = 0;
+    if (threadIdx.x % 32 == 0) of_warp[warp] = __popc(lanes);
+    __syncthreads();
+    for (int w = 0; w < BLOCK / 32; ++w) {
+        if (w == int(warp)) before = total;
+        total += of_warp[w];
+    }
+    if (threadIdx.x == 0 && total) base = atomicAdd(counter, (unsigned long long)total);
+    __syncthreads();
+    return base + before + __popc(lanes & ((1u << threadIdx.x % 32) - 1));
+}
+
+// Row of the k-th new pair of a call.
+__device__ __forceinline__ int32_t row_of(const State* state, const int32_t* free_rows, unsigned long long k) {
+    unsigned long long freed = state->free_count;
+    return k < freed ? free_rows[freed - 1 - k] : int32_t(state->extent + (k - freed));
+}
+
+// Find and claim at once. A line with an empty cell shows the pair to be absent; erased cells on the way
+// stay as they are until the next rehash. A pair has its row before it takes a cell, so that one swap brings
+// all of it: what was looked for in vain is new, whoever wins a cell. Where nearly all of the call before
+// were new, rows are taken by position, those of pairs that were there after all are left as `holes`, and
+// `mend` fills them.
+__global__ void __launch_bounds__(BLOCK, 4)
+    insert(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide, void* rows, bool* fresh,
+           State* state, const int32_t* free_rows, int32_t* holes) {
+    let_next_start();
     int64_t i = int64_t(blockIdx.x) * BLOCK + threadIdx.x, id = i < n ? __ldg(ids + i) : 0;
     int32_t table = i < n ? int32_t(tables[i]) + 1 : 1, row = -1;
+    bool mixed = state->mixed;
     Chain chain(mask, table - 1, id);
     Line line = read_line(cells, chain);
     while (true) {
@@ -180,20 +212,10 @@ __global__ void __launch_bounds__(BLOCK, 4)
         line = read_line(cells, chain);
     }
     bool is_new = row < 0 && i < n;
-    unsigned absent = __ballot_sync(~0u, is_new), warp = threadIdx.x / 32, before = 0, total = 0;
-    if (threadIdx.x % 32 == 0) of_warp[warp] = __popc(absent);
-    __syncthreads();
-    for (int w = 0; w < BLOCK / 32; ++w) {
-        if (w == int(warp)) before = total;
-        total += of_warp[w];
-    }
-    if (threadIdx.x == 0 && total) base = atomicAdd(&state->fresh, (unsigned long long)total);
-    __syncthreads();
-    if (i >= n) return;
-    fresh[i] = is_new;
+    unsigned long long k = i;
+    if (mixed) k = numbered(is_new, &state->fresh);
     if (is_new) {
-        unsigned long long k = base + before + __popc(absent & ((1u << threadIdx.x % 32) - 1)), freed = state->free_count;
-        row = k < freed ? free_rows[freed - 1 - k] : int32_t(state->extent + (k - freed));
+        row = row_of(state, free_rows, k);
         bool done = false;
         while (true) {
 #pragma unroll
@@ -204,17 +226,55 @@ __global__ void __launch_bounds__(BLOCK, 4)
             line = read_line(cells, chain);
         }
     }
-    if (wide) put<int64_t>(rows, i, row);
-    else put<int32_t>(rows, i, row);
+    if (i < n) {
+        fresh[i] = is_new;
+        if (wide) put<int64_t>(rows, i, row);
+        else put<int32_t>(rows, i, row);
+    }
+    if (mixed) return;
+    bool hole = i < n && !is_new;
+    if (!__syncthreads_or(hole)) return;
+    k = numbered(hole, &state->holes);
+    if (hole) holes[k] = int32_t(i);
 }
 
-__global__ void settle(State* state) {
-    unsigned long long k = state->fresh, freed = state->free_count;
+__device__ inline void settle_state(State* state, unsigned long long k, int64_t n) {
+    unsigned long long freed = state->free_count;
     state->live += k;
     state->free_count = k < freed ? freed - k : 0;
     if (k > freed) state->extent += k - freed;
     state->used += k - state->reused;
-    state->fresh = state->reused = 0;
+    state->mixed = (n - k) * MOSTLY > n;
+    state->fresh = state->reused = state->holes = state->taken = state->ended = 0;
+}
+
+__global__ void settle(State* state, int64_t n) { settle_state(state, state->fresh, n); }
+
+// Behind `insert`. With h holes the last h positions are left: new pairs there move to the holes before them.
+__global__ void mend(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide, void* rows,
+                     const bool* fresh, State* state, const int32_t* free_rows, const int32_t* holes) {
+    wait_for_previous();
+    // Nothing but zero is read here once the state is settled.
+    int64_t left = int64_t(*(volatile unsigned long long*)&state->holes);
+    if (left == 0) {
+        if (blockIdx.x == 0 && threadIdx.x == 0) settle_state(state, state->mixed ? state->fresh : n, n);
+        return;
+    }
+    int64_t kept = n - left;
+    for (int64_t i = kept + int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) {
+        if (!fresh[i]) continue;
+        int64_t hole;
+        do hole = holes[atomicAdd(&state->taken, 1ull)];
+        while (hole >= kept);
+        int32_t row = row_of(state, free_rows, hole), old;
+        int64_t at = place_of(cells, mask, tables[i], ids[i], &old);
+        cells[at].row = row;
+        if (wide) put<int64_t>(rows, i, row);
+        else put<int32_t>(rows, i, row);
+    }
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0 && atomicAdd(&state->ended, 1ull) == gridDim.x - 1) settle_state(state, kept, n);
 }
 
 __global__ void erase(Cell* cells, int64_t mask, Index tables, const int64_t* ids, int64_t n, bool wide, void* rows,
@@ -272,18 +332,25 @@ EXPORT int64_t id_map_claim(const Arg* a, void*, cudaStream_t stream) {
                                                 tensor<const int64_t>(a[4]), n, a[5].dtype == INT64, a[5].data,
                                                 tensor<bool>(a[6]), tensor<State>(a[1]),
                                                 tensor<const int32_t>(a[2]));
-    settle<<<1, 1, 0, stream>>>(tensor<State>(a[1]));
+    settle<<<1, 1, 0, stream>>>(tensor<State>(a[1]), n);
     return cudaGetLastError();
 }
+
+constexpr int MENDERS = 264;  // blocks; they do nothing where there are no holes
 
 EXPORT int64_t id_map_insert(const Arg* a, void*, cudaStream_t stream) {
     int64_t n = a[3].n0;
     if (n == 0) return 0;
-    insert<<<blocks_for(n, BLOCK), BLOCK, 0, stream>>>(tensor<Cell>(a[0]), a[0].n0 - 1, Index(a[3]),
-                                                 tensor<const int64_t>(a[4]), n, a[5].dtype == INT64, a[5].data,
-                                                 tensor<bool>(a[6]), tensor<State>(a[1]),
-                                                 tensor<const int32_t>(a[2]));
-    settle<<<1, 1, 0, stream>>>(tensor<State>(a[1]));
+    auto* cells = tensor<Cell>(a[0]);
+    auto* state = tensor<State>(a[1]);
+    auto* ids = tensor<const int64_t>(a[4]);
+    auto *free_rows = tensor<const int32_t>(a[2]), *holes = tensor<const int32_t>(a[7]);
+    int64_t mask = a[0].n0 - 1;
+    bool wide = a[5].dtype == INT64, *fresh = tensor<bool>(a[6]);
+    insert<<<blocks_for(n, BLOCK), BLOCK, 0, stream>>>(cells, mask, Index(a[3]), ids, n, wide, a[5].data, fresh, state,
+                                                      free_rows, tensor<int32_t>(a[7]));
+    launch_after(mend, MENDERS, THREADS, 0, stream, cells, mask, Index(a[3]), ids, n, wide, a[5].data, fresh, state,
+                 free_rows, holes);
     return cudaGetLastError();
 }
 

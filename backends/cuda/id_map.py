@@ -12,7 +12,7 @@ from recis_core.types import index_dtype
 
 # Positions in `struct State` of id_map.cu; used: cells taken since the last rehash.
 LIVE, USED, EXTENT, FREE = range(4)
-STATE = 6
+STATE = 10
 CELL_WORDS = 2
 LOAD = 0.5
 
@@ -45,7 +45,8 @@ class id_map:
         fresh = torch.empty(more, dtype=torch.bool, device=self.device)
         if self._has_room(more):
             rows = torch.empty(more, dtype=self.dtype, device=self.device)
-            self._launch("insert", tables, ids, rows, fresh)
+            holes = torch.empty(more, dtype=torch.int32, device=self.device)
+            self._launch("insert", tables, ids, rows, fresh, holes)
         else:
             rows, missing = self.find(tables, ids)
             more = int(missing)

@@ -74,16 +74,22 @@ __device__ __noinline__ uint64_t hash_long(const uint32_t* words, uint32_t start
 }
 
 // Copies `bytes` from an address that is a multiple of 16, of which `readable` may be read, to shared memory:
-// in vectors that are on their way when this returns, and what is left of a vector byte by byte.
-__device__ inline void stage(uint32_t* to, const uint8_t* from, int bytes, int64_t readable) {
+// in vectors that are on their way when this returns, and what is left of a vector byte by byte. Nobody reads
+// the text again: it is the first to leave the L2 cache, half of it for farm64, which all of it slows down.
+template <bool FARM> __device__ inline void stage(uint32_t* to, const uint8_t* from, int bytes, int64_t readable) {
     int whole = bytes + 15 <= readable ? bytes + 15 & ~15 : bytes & ~15;
     auto bytewise = reinterpret_cast<uint8_t*>(to);
     for (int at = whole + int(threadIdx.x); at < bytes; at += WIDTH) bytewise[at] = from[at];
 #if __CUDA_ARCH__ >= 800
     unsigned target = unsigned(__cvta_generic_to_shared(to));
+    uint64_t policy;
+    if (FARM) asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 0.5;" : "=l"(policy));
+    else asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
 #pragma unroll 1
     for (int at = 16 * int(threadIdx.x); at < whole; at += 16 * WIDTH)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target + at), "l"(from + at) : "memory");
+        asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2;" ::"r"(target + at),
+                     "l"(from + at), "l"(policy)
+                     : "memory");
 #else
     for (int at = int(threadIdx.x); at < whole; at += WIDTH) bytewise[at] = from[at];
 #endif
@@ -143,7 +149,7 @@ __device__ __noinline__ void hash_rounds(const uint8_t* data, int64_t length, co
             fitting = 1;
             continue;
         }
-        stage(buffer.text + MARGIN / 4, data + base, buffer.ends[fitting], length - base);
+        stage<FARM>(buffer.text + MARGIN / 4, data + base, buffer.ends[fitting], length - base);
         wait_for_copies();
         hash_buffer<FARM>(buffer, fitting, out + done);
     }
@@ -164,7 +170,7 @@ __global__ void __launch_bounds__(WIDTH, RESIDENT) hash(const uint8_t* data, int
     }
     I base = offsets[0] / 16 * 16, end = offsets[count];
     if (end - base > ROOM) return hash_rounds<FARM>(data, length, offsets, count, buffer, out);
-    stage(buffer.text + MARGIN / 4, data + base, int(end - base), length - base);
+    stage<FARM>(buffer.text + MARGIN / 4, data + base, int(end - base), length - base);
 #pragma unroll
     for (int k = 0; k < STRINGS / WIDTH; ++k) buffer.ends[k * WIDTH + threadIdx.x] = int(own[k] - base);
     if (threadIdx.x == 0) buffer.ends[STRINGS] = int(end - base), buffer.queued = 0;

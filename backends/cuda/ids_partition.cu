@@ -9,7 +9,7 @@
 //    memory sees whole lines.
 // 3. `read_back` gives every value the number of the element that speaks for it in its tile. Where there
 //    are several owners, whose runs begin where those of the owners before end, it adds that, and other
-//    blocks of it bring the distinct ids to their places.
+//    blocks of it bring to their places the distinct ids of buckets that were done before this was known.
 //
 // No probe leaves shared memory, where one hash table over all values would make each a random access
 // to device memory. A bucket too large for shared memory (ids chosen to collide) takes a table in
@@ -32,12 +32,21 @@ template <int BLOCK> __device__ void owners_begin(const unsigned long long* coun
 // Of several owners: shared memory for where their runs begin, and their elements in the tile.
 inline int owner_bytes(int world) { return world > 1 ? world * 6 : 0; }
 
+// Four numbers at once, where `to` is aligned to 16 bytes.
+__device__ inline void put_four(int32_t* to, const Pack<int32_t, 4>& own) {
+    __stcs(reinterpret_cast<int4*>(to), make_int4(own.at[0], own.at[1], own.at[2], own.at[3]));
+}
+__device__ inline void put_four(int64_t* to, const Pack<int64_t, 4>& own) {
+    __stcs(reinterpret_cast<longlong2*>(to), make_longlong2(own.at[0], own.at[1]));
+    __stcs(reinterpret_cast<longlong2*>(to) + 1, make_longlong2(own.at[2], own.at[3]));
+}
+
 template <int SPAN, bool SEVERAL, typename I>
 __global__ void __launch_bounds__(SPAN / tile_each(SPAN))
-    read_back(Work work, Shape shape, Distinct out, int64_t n, I* inverse) {
+    read_back(Work work, Shape shape, Distinct out, int64_t n, I* inverse, bool aligned) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
     extern __shared__ uint32_t begins[];  // [world], then uint16 edges [world]
-    __shared__ uint32_t numbers[SPAN];
+    __shared__ __align__(16) uint32_t numbers[SPAN];
     wait_for_previous();
     int world = shape.world;
     auto* edges = reinterpret_cast<uint16_t*>(begins + world);
@@ -70,14 +79,26 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN))
         }
         return begins[low];
     };
-#pragma unroll 8
-    for (int k = threadIdx.x; k < count; k += BLOCK) {
-        uint32_t number = __ldcs(work.numbers + begin + k) & ~DONE;
-        numbers[k] = SEVERAL ? number + begin_of(k) : number;
+    // Four at once: what lies behind `count` is read too, but not past the stretch of the tile.
+    const uint4* from = reinterpret_cast<const uint4*>(work.numbers + begin);
+#pragma unroll 4
+    for (int k = threadIdx.x; k < (count + 3) / 4; k += BLOCK) {
+        uint4 four = __ldcs(from + k);
+        uint32_t own[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) own[j] = (own[j] & ~DONE) + (SEVERAL ? begin_of(4 * k + j) : 0);
+        reinterpret_cast<uint4*>(numbers)[k] = make_uint4(own[0], own[1], own[2], own[3]);
     }
     __syncthreads();
-#pragma unroll 8
-    for (int k = threadIdx.x; k < size; k += BLOCK)
+    const uint2* places = reinterpret_cast<const uint2*>(work.places + begin);
+    int fours = aligned ? size / 4 : 0;
+#pragma unroll 4
+    for (int k = threadIdx.x; k < fours; k += BLOCK) {
+        uint2 four = __ldcs(places + k);
+        put_four(inverse + begin + 4 * k, {I(numbers[four.x & 0xFFFF]), I(numbers[four.x >> 16]),
+                                           I(numbers[four.y & 0xFFFF]), I(numbers[four.y >> 16])});
+    }
+    for (int k = 4 * fours + threadIdx.x; k < size; k += BLOCK)
         __stcs(inverse + begin + k, I(numbers[__ldcs(work.places + begin + k)]));
 }
 
@@ -114,14 +135,15 @@ int64_t run(const Arg* a, const Pairs& p, const Shape& shape, const Work& work, 
     cudaFuncSetAttribute(collapse<SPAN, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize, collapse_bytes);
     cudaFuncSetAttribute(number_buckets<SPAN, CAP, ONE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          bucket_bytes(CAP));
-    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work, out.counts);
+    collapse<SPAN, ONE><<<shape.tiles, SPAN / tile_each(SPAN), collapse_bytes, stream>>>(p, shape, work);
     launch_after(number_buckets<SPAN, CAP, ONE>, shape.buckets(), CAP / bucket_each(CAP), bucket_bytes(CAP), stream, p,
                  shape, work, out);
     int bytes = owner_bytes(shape.world), blocks = shape.tiles + (shape.world > 1 ? shape.buckets() : 0);
     WITH_INDEX(a[8], I, {
         auto* kernel = shape.world > 1 ? read_back<SPAN, true, I> : read_back<SPAN, false, I>;
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-        launch_after(kernel, blocks, SPAN / tile_each(SPAN), bytes, stream, work, shape, out, p.n, tensor<I>(a[8]));
+        launch_after(kernel, blocks, SPAN / tile_each(SPAN), bytes, stream, work, shape, out, p.n, tensor<I>(a[8]),
+                     reinterpret_cast<uintptr_t>(a[8].data) % 16 == 0);
     })
     return cudaGetLastError();
 }

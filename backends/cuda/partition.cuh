@@ -30,8 +30,8 @@ struct Shape {
     }
 };
 
-// Of a bucket, where there are several owners: its `total` ids lie in `staged` from `at` on, and are
-// numbered from `first` on among those of its owner.
+// Of a bucket that did not know where its owner's run begins: its `total` ids lie in `staged` from `at`
+// on, and are numbered from `first` on among those of its owner.
 struct Run {
     uint32_t at, first, total;
 };
@@ -47,7 +47,8 @@ struct Work {
     int64_t* staged;      // [n], likewise
     int32_t* staged_tables;  // [n], of several tables
     uint32_t* spare;      // [2 n] tables of buckets too large for shared memory
-    unsigned long long* used;  // of `spare` and of `staged`
+    unsigned long long* used;     // of `spare` and of `staged`
+    unsigned long long* counted;  // [world] buckets << 32 | pairs of an owner so far
     int64_t bytes;
 
     Work(void* scratch, int64_t n, const Shape& shape, bool one_table) {
@@ -64,6 +65,7 @@ struct Work {
         staged_tables = reinterpret_cast<int32_t*>(take(one_table ? 0 : several * 4));
         spare = reinterpret_cast<uint32_t*>(take(n * 8));
         used = reinterpret_cast<unsigned long long*>(take(16));
+        counted = reinterpret_cast<unsigned long long*>(take(int64_t(shape.world) * 8));
         if (one_table) tables = nullptr;
         bytes = at - static_cast<char*>(scratch);
     }

@@ -19,7 +19,8 @@ struct Distinct {
     unsigned long long* counts;
 };
 
-// Where a bucket's distinct pairs go: numbers from `first` on, ids and tables from where these point on.
+// Where a bucket's distinct pairs go: ids and tables from where these point on; they are numbered from
+// `first` on among those of their owner.
 struct Target {
     uint32_t first;
     int64_t* ids;
@@ -31,19 +32,35 @@ struct Target {
     }
 };
 
-// For all threads of the block; `total` pairs are counted.
-__device__ inline Target target_of(const Shape& shape, const Work& work, const Distinct& out, int bucket,
-                                   uint32_t total) {
+// For all threads of the block; `total` pairs are counted. An owner's run begins where those of the owners
+// before end: by now most often known, as blocks start in their order. If not, the pairs are staged, which
+// is faster than to wait.
+template <int BLOCK>
+__device__ Target target_of(const Shape& shape, const Work& work, const Distinct& out, int bucket, uint32_t total) {
     __shared__ Run run;
+    __shared__ uint32_t begin;
+    int owner = bucket / shape.per, ready = 1;
     if (threadIdx.x == 0) {
-        run = Run{0, uint32_t(atomicAdd(out.counts + bucket / shape.per, (unsigned long long)total)), total};
-        if (shape.world > 1) {
-            run.at = uint32_t(atomicAdd(work.used + 1, (unsigned long long)total));
-            work.runs[bucket] = run;
-        }
+        unsigned long long before = atomicAdd(work.counted + owner, 1ull << 32 | total);
+        run = Run{0, uint32_t(before), total};
+        begin = 0;
+        if (int(before >> 32) == shape.per - 1) out.counts[owner] = run.first + total;
     }
     __syncthreads();
+    for (int w = threadIdx.x; w < owner; w += BLOCK) {
+        unsigned long long counted = *(volatile unsigned long long*)(work.counted + w);
+        ready &= int(counted >> 32) == shape.per;
+        atomicAdd(&begin, uint32_t(counted));
+    }
     if (shape.world == 1) return {run.first, out.ids + run.first, out.tables + run.first};
+    bool staged = __syncthreads_or(!ready);
+    if (threadIdx.x == 0) {
+        if (staged) run.at = uint32_t(atomicAdd(work.used + 1, (unsigned long long)total));
+        else run.total = 0;
+        work.runs[bucket] = run;
+    }
+    if (!staged) return {run.first, out.ids + begin + run.first, out.tables + begin + run.first};
+    __syncthreads();
     return {run.first, work.staged + run.at, work.tables ? work.staged_tables + run.at : nullptr};
 }
 
@@ -73,7 +90,7 @@ __device__ void number_large(const Pairs& p, const Shape& shape, const Work& wor
         __stcg(work.numbers + place, at);
     });
     uint32_t next = block_scan<BLOCK>(mine, &total);
-    Target target = target_of(shape, work, out, bucket, total);
+    Target target = target_of<BLOCK>(shape, work, out, bucket, total);
     each_place<SPAN>(work, shape, bucket, from, to, [&](uint32_t place) {
         if (__ldcg(cells + __ldcg(work.numbers + place)) != place) return;
         target.put<ONE>(next, work.elements[place], ONE ? 0 : work.tables[place]);
@@ -185,7 +202,7 @@ __global__ void __launch_bounds__(CAP / bucket_each(CAP), CAP == 2048 ? 5 : 1024
         if (w < int(warp)) before += speakers[w];
         total += speakers[w];
     }
-    Target target = target_of(shape, work, out, bucket, total);
+    Target target = target_of<BLOCK>(shape, work, out, bucket, total);
 #pragma unroll
     for (int k = 0; k < EACH; ++k) {
         uint32_t e = threadIdx.x + k * BLOCK;

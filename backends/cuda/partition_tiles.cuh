@@ -4,7 +4,7 @@
 
 template <int SPAN, bool ONE>
 __global__ void __launch_bounds__(SPAN / tile_each(SPAN), 1024 * tile_each(SPAN) / SPAN)
-    collapse(Pairs p, Shape shape, Work work, unsigned long long* counts) {
+    collapse(Pairs p, Shape shape, Work work) {
     constexpr int EACH = tile_each(SPAN), BLOCK = SPAN / EACH;
     extern __shared__ uint32_t shared[];
     uint32_t *cells = shared, *runs = shared + SPAN;  // [SPAN], [buckets]
@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN), 1024 * tile_each(SPAN)
     int buckets = shape.buckets(), size = int(p.n - int64_t(blockIdx.x) * SPAN < SPAN ? p.n % SPAN : SPAN);
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     // What the next kernel counts in starts at zero.
-    for (int w = blockIdx.x * BLOCK + threadIdx.x; w < shape.world; w += gridDim.x * BLOCK) counts[w] = 0;
+    for (int w = blockIdx.x * BLOCK + threadIdx.x; w < shape.world; w += gridDim.x * BLOCK) work.counted[w] = 0;
     if (blockIdx.x == 0 && threadIdx.x < 2) work.used[threadIdx.x] = 0;
     if (!ONE && threadIdx.x == 0) first = column_of(p.splits, p.columns, begin);
     for (int c = threadIdx.x; c < SPAN; c += BLOCK) cells[c] = EMPTY;
