@@ -274,10 +274,13 @@ def _pool_long(
     weight_of = torch.empty(pieces * 2, dtype=torch.float32, device=device)
     begun = torch.empty(pieces, dtype=torch.int64, device=device)
     q = max(2048 * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
+    q = min(q, LONG)
+    warps = min(max(q * shape["COLUMNS"] // 512, 1), 4)
     launch(
-        _pieces, pieces, *source, any_long, partial, weight_of, begun, count, n, LONG, Q=q, **shape
-    )
+        _pieces, pieces, *source, any_long, partial, weight_of, begun, count, n, LONG,
+        warps=warps, Q=q, **shape,
+    )  # fmt: skip
     launch(
-        _join, pieces, any_long, partial, weight_of, begun, offsets, out, scale, LONG, Q=q,
-        DIM=dim, COLUMNS=shape["COLUMNS"],
+        _join, pieces, any_long, partial, weight_of, begun, offsets, out, scale, LONG,
+        warps=warps, Q=q, DIM=dim, COLUMNS=shape["COLUMNS"],
     )  # fmt: skip

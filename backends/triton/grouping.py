@@ -1,0 +1,317 @@
+"""Values grouped by a key below `distinct`, in order of position: a partition, then sorts.
+
+Keys are cut into buckets of so many keys that most have fewer values than a program sorts in its
+registers. `_tiles` sorts tiles and says where buckets end in each, `_columns` makes of that the
+place of every run, `_scatter` brings each value, four bytes of {key in the bucket, tag}, to its
+bucket, `_pieces` sorts buckets, or pieces of those that are larger, which `_join` puts together.
+Tags grow with position, so what is sorted by {key, tag} is stable.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from backends.triton.ascending import LAST, ascending, dealt, gathered
+from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
+from backends.triton.owners import clear, mark_owners, running_maximum
+
+# log2 of the values of a tile and of a piece; FILL of a piece is what a bucket has on average.
+TILE, PIECE, FILL = (9, 8, 0.85) if INTERPRETED else (11, 10, 0.85)
+# Bits of a tag; a key in its tile has 32 - TILE.
+TAG = tl.constexpr(22)
+TAGS = tl.constexpr((1 << 22) - 1)
+MOST_TILES_AT_ONCE, COLUMNS, SCATTERED = 512, 8, 1024
+ROWS, BLOCK = 16, 512
+
+
+class Plan(NamedTuple):
+    """How n values of `distinct` keys are cut; `width` keys a bucket."""
+
+    tiles: int
+    width: int
+    buckets: int
+    pieces: int
+
+
+def plan_of(n: int, distinct: int) -> Plan | None:
+    """None where a value does not fit four bytes."""
+    if not 0 < n < 1 << TAG.value or distinct >= 1 << (32 - TILE):
+        return None
+    width = min(max(int(FILL * (distinct << PIECE) / n), 3), 1 << (32 - TAG.value))
+    buckets = cover(distinct, width)
+    return Plan(cover(n, 1 << TILE), width, buckets, buckets + (n >> PIECE))
+
+
+@triton.jit
+def _bucket_of(key, magic):
+    """key // width, by magic = ceil(2^32 / width): exact for keys of 21 bits and widths of 10."""
+    return ((key.to(tl.uint64) * magic.to(tl.uint64)) >> 32).to(tl.int32)
+
+
+@triton.jit(do_not_specialize=["n", "count", "buckets", "magic"])
+def _tiles(
+    keys, offsets, owner, staged, ends, n, count, buckets, magic,
+    TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Of each tile its {key, place in the tile}, sorted, where the run of each bucket ends, and the
+    segments of its values."""
+    size: tl.constexpr = 1 << TILE
+    begin = tl.program_id(0) * size
+    own = tl.minimum(n - begin, size)
+    row = ends + tl.program_id(0).to(tl.int64) * buckets
+    clear(row, buckets, BLOCK)
+    if owner is not None:
+        clear(owner + begin, own, BLOCK)
+    place = dealt(size)
+    key = tl.load(keys + begin + place, mask=place < own, other=0).to(tl.uint32)
+    packed = tl.where(place < own, (key << TILE) | place.to(tl.uint32), LAST)
+    packed = ascending(gathered(packed, size), TILE)
+    i = tl.arange(0, size)
+    tl.store(staged + begin + i, packed.to(tl.int32, bitcast=True))
+    tl.debug_barrier()
+    first = 0
+    if owner is not None:
+        first = mark_owners(offsets, count, begin, begin + own, owner + begin, BLOCK)
+    for at in range(0, own, BLOCK):
+        j = at + tl.arange(0, BLOCK)
+        mine = tl.load(staged + begin + j, mask=j < own, other=0).to(tl.uint32, bitcast=True)
+        after = tl.load(staged + begin + j + 1, mask=j + 1 < own, other=0)
+        bucket = _bucket_of(mine >> TILE, magic)
+        other = _bucket_of(after.to(tl.uint32, bitcast=True) >> TILE, magic)
+        last = (j + 1 == own) | ((j < own) & (bucket != other))
+        tl.store(row + bucket, j + 1, mask=last)
+    tl.debug_barrier()
+    running_maximum(row, buckets, tl.full([], 0, tl.int32), BLOCK)
+    if owner is not None:
+        running_maximum(owner + begin, own, first, BLOCK)
+
+
+@triton.jit(do_not_specialize=["n", "tiles", "buckets"])
+def _columns(
+    ends, places, bases, n, tiles, buckets, COLUMNS: tl.constexpr, ROWS: tl.constexpr
+):  # fmt: skip
+    """bases[b]: first place of bucket b; places[t, b]: what to add to a value's place in tile t."""
+    b = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (b < buckets)[None, :]
+    base = tl.zeros([COLUMNS], tl.int32)
+    for at in range(0, tiles, ROWS):
+        t = at + tl.arange(0, ROWS)
+        cell = ends + t[:, None].to(tl.int64) * buckets + b[None, :]
+        start = tl.load(cell - 1, mask=(t < tiles)[:, None] & inside & (b > 0)[None, :], other=0)
+        base += tl.sum(start, 0)
+    tl.store(bases + b, base, mask=b < buckets)
+    tl.store(bases + buckets, n)
+    for at in range(0, tiles, ROWS):
+        t = at + tl.arange(0, ROWS)
+        mask = (t < tiles)[:, None] & inside
+        cell = t[:, None].to(tl.int64) * buckets + b[None, :]
+        start = tl.load(ends + cell - 1, mask=mask & (b > 0)[None, :], other=0)
+        length = tl.load(ends + cell, mask=mask, other=0) - start
+        before = tl.cumsum(length, 0) - length + base[None, :]
+        tl.store(places + cell, before - start, mask=mask)
+        base += tl.sum(length, 0)
+
+
+@triton.jit(do_not_specialize=["n", "buckets", "width", "magic"])
+def _scatter(
+    staged, owner, places, elements, n, buckets, width, magic,
+    TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tile = tl.program_id(0) * BLOCK >> TILE
+    packed = tl.load(staged + i, mask=i < n, other=0).to(tl.uint32, bitcast=True)
+    key = packed >> TILE
+    bucket = _bucket_of(key, magic)
+    tag = (tile << TILE) + (packed & ((1 << TILE) - 1)).to(tl.int32)
+    if owner is not None:
+        tag = tl.load(owner + tag, mask=i < n, other=0)
+    place = tl.load(places + tile.to(tl.int64) * buckets + bucket, mask=i < n, other=0)
+    place += i - (tile << TILE)
+    element = ((key.to(tl.int32) - bucket * width) << TAG) | tag
+    tl.store(elements + place, element, mask=i < n)
+
+
+@triton.jit
+def _piece_of(bases, buckets, PIECE: tl.constexpr):
+    """Of this program: bucket, its first place and values, and which of its pieces.
+
+    Bucket b has the programs from b + bases[b] / size on: at least as many as it has pieces."""
+    program = tl.program_id(0)
+    low = program * 0
+    high = low + buckets
+    while high - low > 1:
+        stride = (high - low + 127) // 128
+        b = low + tl.arange(0, 128) * stride
+        inside = b < high
+        first = b + (tl.load(bases + b, mask=inside, other=0) >> PIECE)
+        low += tl.maximum(tl.sum((inside & (first <= program)).to(tl.int32)) - 1, 0) * stride
+        high = tl.minimum(low + stride, high)
+    base = tl.load(bases + low)
+    many = tl.load(bases + low + 1) - base
+    return low, base, many, program - low - (base >> PIECE)
+
+
+@triton.jit
+def _put(place, tag, mask, owner, weights, out, carried):
+    """A value at its place: its tag, or what hangs on the position that the tag is."""
+    if weights is not None:
+        tl.store(carried + place, tl.load(weights + tag, mask=mask), mask=mask)
+    if owner is not None:
+        tag = tl.load(owner + tag, mask=mask, other=0)
+    tl.store(out + place, tag, mask=mask)
+
+
+@triton.jit
+def _own(elements, base, many, piece, PIECE: tl.constexpr):
+    """First place of the piece and its values."""
+    begin = piece << PIECE
+    return base + begin, tl.minimum(tl.maximum(many - begin, 0), 1 << PIECE)
+
+
+@triton.jit(do_not_specialize=["distinct", "buckets", "width"])
+def _pieces(
+    elements, bases, counts, owner, weights, starts, out, carried, distinct, buckets, width,
+    PIECE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sort each piece and count its keys; of a bucket of one piece, write all there is to."""
+    size: tl.constexpr = 1 << PIECE
+    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
+    begin, own = _own(elements, base, many, piece, PIECE)
+    if (own > 0) | (piece == 0):
+        row = counts + tl.program_id(0).to(tl.int64) * width
+        clear(row, width, BLOCK)
+        place = dealt(size)
+        packed = tl.load(elements + begin + place, mask=place < own, other=-1)
+        packed = ascending(gathered(packed.to(tl.uint32, bitcast=True), size), PIECE)
+        i = tl.arange(0, size)
+        tl.store(elements + begin + i, packed.to(tl.int32, bitcast=True), mask=i < own)
+        tl.debug_barrier()
+        for at in range(0, own, BLOCK):
+            j = at + tl.arange(0, BLOCK)
+            mine = tl.load(elements + begin + j, mask=j < own, other=0)
+            mine = mine.to(tl.uint32, bitcast=True)
+            after = tl.load(elements + begin + j + 1, mask=j + 1 < own, other=0)
+            key = (mine >> TAG).to(tl.int32)
+            other = (after.to(tl.uint32, bitcast=True) >> TAG).to(tl.int32)
+            tl.store(row + key, j + 1, mask=(j + 1 == own) | ((j < own) & (key != other)))
+            if many <= size:
+                tag = (mine & TAGS).to(tl.int32)
+                _put(begin + j, tag, j < own, owner, weights, out, carried)
+        tl.debug_barrier()
+        running_maximum(row, width, tl.full([], 0, tl.int32), BLOCK)
+        if bucket + 1 == buckets:
+            tl.store(starts + distinct, base + many)
+        if many <= size:
+            tl.debug_barrier()
+            for at in range(0, width, BLOCK):
+                k = at + tl.arange(0, BLOCK)
+                there = (k < width) & (bucket * width + k < distinct)
+                start = tl.load(row + k - 1, mask=there & (k > 0), other=0)
+                tl.store(starts + bucket * width + k, base + start, mask=there)
+
+
+@triton.jit(do_not_specialize=["distinct", "buckets", "width"])
+def _join(
+    elements, bases, counts, moves, owner, weights, starts, out, carried, distinct, buckets, width,
+    PIECE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Of buckets of several pieces: a value's place is what has a smaller key, and what of its own
+    is in pieces before."""
+    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
+    begin, own = _own(elements, base, many, piece, PIECE)
+    if (many > (1 << PIECE)) & (own > 0):
+        row = moves + tl.program_id(0).to(tl.int64) * width
+        first = counts + (tl.program_id(0) - piece).to(tl.int64) * width
+        all_ = (many + (1 << PIECE) - 1) >> PIECE
+        for at in range(0, width, BLOCK):
+            k = at + tl.arange(0, BLOCK)
+            inside = k < width
+            start = tl.zeros([BLOCK], tl.int32) + base
+            ahead = tl.zeros([BLOCK], tl.int32)
+            for above in range(0, all_, ROWS):
+                r = above + tl.arange(0, ROWS)
+                cell = first + r[:, None].to(tl.int64) * width + k[None, :]
+                mask = (r < all_)[:, None] & inside[None, :]
+                smaller = tl.load(cell - 1, mask=mask & (k > 0)[None, :], other=0)
+                upto = tl.load(cell, mask=mask & (r < piece)[:, None], other=0)
+                start += tl.sum(smaller, 0)
+                ahead += tl.sum(tl.where((r < piece)[:, None], upto - smaller, 0), 0)
+            mine = tl.load(
+                counts + tl.program_id(0).to(tl.int64) * width + k - 1,
+                mask=inside & (k > 0), other=0,
+            )  # fmt: skip
+            tl.store(row + k, start + ahead - mine, mask=inside)
+            there = inside & (bucket * width + k < distinct) & (piece == 0)
+            tl.store(starts + bucket * width + k, start, mask=there)
+        tl.debug_barrier()
+        for at in range(0, own, BLOCK):
+            j = at + tl.arange(0, BLOCK)
+            mine = tl.load(elements + begin + j, mask=j < own, other=0)
+            mine = mine.to(tl.uint32, bitcast=True)
+            key = (mine >> TAG).to(tl.int32)
+            place = tl.load(row + key, mask=j < own, other=0) + j
+            tag = (mine & TAGS).to(tl.int32)
+            _put(place, tag, j < own, owner, weights, out, carried)
+
+
+def _scratch(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
+    """int32 arrays of one allocation, each aligned as an allocation is."""
+    padded = [-(-size // 128) * 128 for size in sizes]
+    return torch.empty(sum(padded), dtype=torch.int32, device=device).split(padded)
+
+
+def group(
+    plan: Plan,
+    keys: Tensor,
+    distinct: int,
+    starts: Tensor,
+    out: Tensor,
+    *,
+    offsets: Tensor | None = None,
+    weights: Tensor | None = None,
+    carried: Tensor | None = None,
+) -> None:
+    """out [n]: positions in the stable order of `keys`, or with `offsets` [S+1] the segments in
+    which they lie; key u has those from starts[u] up to starts[u + 1]. carried: weights likewise.
+    """
+    n, device = len(keys), keys.device
+    tiles, width, buckets, pieces = plan
+    magic = -(-(1 << 32) // width)
+    count = 0 if offsets is None else len(offsets) - 1
+    runs = tiles * buckets
+    staged, owner, ends, places, bases, elements, counts, moves = _scratch(
+        device, tiles << TILE, n, runs, runs, buckets + 1, n, *(pieces * width,) * 2
+    )
+    owner = None if offsets is None else owner
+    launch(
+        _tiles, tiles, keys, offsets, owner, staged, ends, n, count, buckets, magic,
+        warps=1, TILE=TILE, BLOCK=BLOCK,
+    )  # fmt: skip
+    rows = min(MOST_TILES_AT_ONCE, power_of_two(tiles))
+    launch(
+        _columns, cover(buckets, COLUMNS), ends, places, bases, n, tiles, buckets,
+        COLUMNS=COLUMNS, ROWS=rows,
+    )  # fmt: skip
+    # Tags are segments unless a position is asked for, by weights or by segments past a tag.
+    direct = weights is None and count < 1 << TAG.value
+    tagged, looked_up = (owner, None) if direct else (None, owner)
+    block = min(SCATTERED, 1 << TILE)
+    launch(
+        _scatter, cover(n, block), staged, tagged, places, elements, n, buckets, width, magic,
+        TILE=TILE, BLOCK=block,
+    )  # fmt: skip
+    rest = looked_up, weights, starts, out, carried if weights is not None else None
+    launch(
+        _pieces, pieces, elements, bases, counts, *rest, distinct, buckets, width,
+        warps=1, PIECE=PIECE, BLOCK=BLOCK,
+    )  # fmt: skip
+    if n > 1 << PIECE:
+        launch(
+            _join, pieces, elements, bases, counts, moves, *rest, distinct, buckets, width,
+            PIECE=PIECE, ROWS=ROWS, BLOCK=BLOCK,
+        )  # fmt: skip
