@@ -21,10 +21,12 @@ from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
 from backends.triton.owners import clear, mark_owners, running_maximum
 
 # log2 of the values of a tile and of a piece; FILL of a piece is what a bucket has on average.
-TILE, PIECE, FILL = (9, 8, 0.85) if INTERPRETED else (11, 10, 0.85)
+TILE, PIECE, FILL = (10, 10, 0.85) if INTERPRETED else (11, 10, 0.85)
 # Bits of a tag; a key in its tile has 32 - TILE.
 TAG = tl.constexpr(22)
 TAGS = tl.constexpr((1 << 22) - 1)
+# Values whose position a tag holds.
+MOST = (1 << 22) - 1
 MOST_TILES_AT_ONCE, COLUMNS, SCATTERED = 512, 8, 1024
 ROWS, BLOCK = 16, 512
 
@@ -40,7 +42,7 @@ class Plan(NamedTuple):
 
 def plan_of(n: int, distinct: int) -> Plan | None:
     """None where a value does not fit four bytes."""
-    if not 0 < n < 1 << TAG.value or distinct >= 1 << (32 - TILE):
+    if not 0 < n <= MOST or distinct >= 1 << (32 - TILE):
         return None
     width = min(max(int(FILL * (distinct << PIECE) / n), 3), 1 << (32 - TAG.value))
     buckets = cover(distinct, width)
