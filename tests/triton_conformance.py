@@ -22,7 +22,7 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
-    "grouping": dict(TILE=8, PIECE=7, MOST=1000, COLUMNS=4, ROWS=4, BLOCK=64),
+    "grouping": dict(TILE=8, PIECE=7, MOST=1000, COLUMNS=4, ROWS=4, BLOCK=8),
     "id_map": dict(BLOCK=128, CLAIM=128),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),

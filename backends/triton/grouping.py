@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.ascending import LAST, ascending, dealt, gathered
+from backends.triton.ascending import LAST, ascending
 from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
 from backends.triton.owners import clear, mark_owners, running_maximum
 
@@ -28,7 +28,8 @@ TAGS = tl.constexpr((1 << 22) - 1)
 # Values whose position a tag holds.
 MOST = (1 << 22) - 1
 MOST_TILES_AT_ONCE, COLUMNS, SCATTERED = 512, 8, 1024
-ROWS, BLOCK = 16, 512
+TILE_WARPS, PIECE_WARPS = 16, 8
+ROWS, BLOCK = 32, 32
 
 
 class Plan(NamedTuple):
@@ -69,12 +70,11 @@ def _tiles(
     clear(row, buckets, BLOCK)
     if owner is not None:
         clear(owner + begin, own, BLOCK)
-    place = dealt(size)
+    place = tl.arange(0, size)
     key = tl.load(keys + begin + place, mask=place < own, other=0).to(tl.uint32)
     packed = tl.where(place < own, (key << TILE) | place.to(tl.uint32), LAST)
-    packed = ascending(gathered(packed, size), TILE)
-    i = tl.arange(0, size)
-    tl.store(staged + begin + i, packed.to(tl.int32, bitcast=True))
+    packed = ascending(packed, TILE)
+    tl.store(staged + begin + place, packed.to(tl.int32, bitcast=True))
     tl.debug_barrier()
     first = 0
     if owner is not None:
@@ -187,11 +187,10 @@ def _pieces(
     if (own > 0) | (piece == 0):
         row = counts + tl.program_id(0).to(tl.int64) * width
         clear(row, width, BLOCK)
-        place = dealt(size)
+        place = tl.arange(0, size)
         packed = tl.load(elements + begin + place, mask=place < own, other=-1)
-        packed = ascending(gathered(packed.to(tl.uint32, bitcast=True), size), PIECE)
-        i = tl.arange(0, size)
-        tl.store(elements + begin + i, packed.to(tl.int32, bitcast=True), mask=i < own)
+        packed = ascending(packed.to(tl.uint32, bitcast=True), PIECE)
+        tl.store(elements + begin + place, packed.to(tl.int32, bitcast=True), mask=place < own)
         tl.debug_barrier()
         for at in range(0, own, BLOCK):
             j = at + tl.arange(0, BLOCK)
@@ -218,47 +217,50 @@ def _pieces(
 
 
 @triton.jit(do_not_specialize=["distinct", "buckets", "width"])
-def _join(
-    elements, bases, counts, moves, owner, weights, starts, out, carried, distinct, buckets, width,
+def _moves(
+    bases, counts, moves, starts, distinct, buckets, width,
     PIECE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Of buckets of several pieces: a value's place is what has a smaller key, and what of its own
-    is in pieces before."""
+    """Of buckets of several pieces: starts of keys, and what to add to a value's place in its
+    piece. A program takes some keys, of all pieces."""
+    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
+    all_ = (many + (1 << PIECE) - 1) >> PIECE
+    if (all_ > 1) & (piece < all_):
+        first = (tl.program_id(0) - piece).to(tl.int64) * width
+        for at in range(piece * BLOCK, width, all_ * BLOCK):
+            k = at + tl.arange(0, BLOCK)
+            start = tl.zeros([BLOCK], tl.int32) + base
+            for above in range(0, all_, ROWS):
+                r = above + tl.arange(0, ROWS)
+                mask = (r < all_)[:, None] & ((k > 0) & (k < width))[None, :]
+                cell = counts + first + r[:, None].to(tl.int64) * width + k[None, :]
+                start += tl.sum(tl.load(cell - 1, mask=mask, other=0), 0)
+            there = (k < width) & (bucket * width + k < distinct)
+            tl.store(starts + bucket * width + k, start, mask=there)
+            for above in range(0, all_, ROWS):
+                r = above + tl.arange(0, ROWS)
+                mask = (r < all_)[:, None] & (k < width)[None, :]
+                cell = first + r[:, None].to(tl.int64) * width + k[None, :]
+                smaller = tl.load(counts + cell - 1, mask=mask & (k > 0)[None, :], other=0)
+                own = tl.load(counts + cell, mask=mask, other=0) - smaller
+                ahead = tl.cumsum(own, 0) - own
+                tl.store(moves + cell, start[None, :] + ahead - smaller, mask=mask)
+                start += tl.sum(own, 0)
+
+
+@triton.jit(do_not_specialize=["buckets", "width"])
+def _join(
+    elements, bases, moves, owner, weights, out, carried, buckets, width, PIECE: tl.constexpr
+):
+    """Values of buckets of several pieces, to their places."""
     bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
     begin, own = _own(elements, base, many, piece, PIECE)
     if (many > (1 << PIECE)) & (own > 0):
+        j = tl.arange(0, 1 << PIECE)
+        mine = tl.load(elements + begin + j, mask=j < own, other=0).to(tl.uint32, bitcast=True)
         row = moves + tl.program_id(0).to(tl.int64) * width
-        first = counts + (tl.program_id(0) - piece).to(tl.int64) * width
-        all_ = (many + (1 << PIECE) - 1) >> PIECE
-        for at in range(0, width, BLOCK):
-            k = at + tl.arange(0, BLOCK)
-            inside = k < width
-            start = tl.zeros([BLOCK], tl.int32) + base
-            ahead = tl.zeros([BLOCK], tl.int32)
-            for above in range(0, all_, ROWS):
-                r = above + tl.arange(0, ROWS)
-                cell = first + r[:, None].to(tl.int64) * width + k[None, :]
-                mask = (r < all_)[:, None] & inside[None, :]
-                smaller = tl.load(cell - 1, mask=mask & (k > 0)[None, :], other=0)
-                upto = tl.load(cell, mask=mask & (r < piece)[:, None], other=0)
-                start += tl.sum(smaller, 0)
-                ahead += tl.sum(tl.where((r < piece)[:, None], upto - smaller, 0), 0)
-            mine = tl.load(
-                counts + tl.program_id(0).to(tl.int64) * width + k - 1,
-                mask=inside & (k > 0), other=0,
-            )  # fmt: skip
-            tl.store(row + k, start + ahead - mine, mask=inside)
-            there = inside & (bucket * width + k < distinct) & (piece == 0)
-            tl.store(starts + bucket * width + k, start, mask=there)
-        tl.debug_barrier()
-        for at in range(0, own, BLOCK):
-            j = at + tl.arange(0, BLOCK)
-            mine = tl.load(elements + begin + j, mask=j < own, other=0)
-            mine = mine.to(tl.uint32, bitcast=True)
-            key = (mine >> TAG).to(tl.int32)
-            place = tl.load(row + key, mask=j < own, other=0) + j
-            tag = (mine & TAGS).to(tl.int32)
-            _put(place, tag, j < own, owner, weights, out, carried)
+        place = tl.load(row + (mine >> TAG).to(tl.int32), mask=j < own, other=0) + j
+        _put(place, (mine & TAGS).to(tl.int32), j < own, owner, weights, out, carried)
 
 
 def _scratch(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
@@ -292,7 +294,7 @@ def group(
     owner = None if offsets is None else owner
     launch(
         _tiles, tiles, keys, offsets, owner, staged, ends, n, count, buckets, magic,
-        warps=1, TILE=TILE, BLOCK=BLOCK,
+        warps=TILE_WARPS, TILE=TILE, BLOCK=1 << TILE,
     )  # fmt: skip
     rows = min(MOST_TILES_AT_ONCE, power_of_two(tiles))
     launch(
@@ -310,10 +312,14 @@ def group(
     rest = looked_up, weights, starts, out, carried if weights is not None else None
     launch(
         _pieces, pieces, elements, bases, counts, *rest, distinct, buckets, width,
-        warps=1, PIECE=PIECE, BLOCK=BLOCK,
+        warps=PIECE_WARPS, PIECE=PIECE, BLOCK=1 << PIECE,
     )  # fmt: skip
     if n > 1 << PIECE:
+        cut = distinct, buckets, width
         launch(
-            _join, pieces, elements, bases, counts, moves, *rest, distinct, buckets, width,
-            PIECE=PIECE, ROWS=ROWS, BLOCK=BLOCK,
+            _moves, pieces, bases, counts, moves, starts, *cut, PIECE=PIECE, ROWS=ROWS, BLOCK=BLOCK
+        )
+        launch(
+            _join, pieces, elements, bases, moves, looked_up, weights, out, rest[-1], buckets,
+            width, PIECE=PIECE,
         )  # fmt: skip
