@@ -33,9 +33,8 @@ SMALL = {
     "rows": dict(WIDEN=8),
     "rows_norm": dict(BLOCK=2048),
     "scan": dict(BLOCK=2),
-    "segments": dict(LONG=128, WIDEN=16),
+    "segments": dict(SHORTEST=32, LONGEST=128, WIDEN=16),
     "sorting": dict(BLOCK=4096),
-    "update": dict(LONG=128),
     "values_bucketize": dict(BLOCK=128),
 }
 

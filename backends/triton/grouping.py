@@ -30,6 +30,8 @@ MOST = (1 << 22) - 1
 MOST_TILES_AT_ONCE, COLUMNS, SCATTERED = 512, 8, 1024
 TILE_WARPS, PIECE_WARPS = 16, 8
 ROWS, BLOCK = 32, 32
+# Segments looked at by a program at once.
+MARKED = tl.constexpr(512)
 
 
 class Plan(NamedTuple):
@@ -41,9 +43,9 @@ class Plan(NamedTuple):
     pieces: int
 
 
-def plan_of(n: int, distinct: int) -> Plan | None:
-    """None where a value does not fit four bytes."""
-    if not 0 < n <= MOST or distinct >= 1 << (32 - TILE):
+def plan_of(n: int, distinct: int, segments: int = 0) -> Plan | None:
+    """None where a value does not fit four bytes, or a segment's number."""
+    if not 0 < n <= MOST or segments >> 30 or distinct >= 1 << (32 - TILE):
         return None
     width = min(max(int(FILL * (distinct << PIECE) / n), 3), 1 << (32 - TAG.value))
     buckets = cover(distinct, width)
@@ -78,7 +80,7 @@ def _tiles(
     tl.debug_barrier()
     first = 0
     if owner is not None:
-        first = mark_owners(offsets, count, begin, begin + own, owner + begin, BLOCK)
+        first = mark_owners(offsets, count, begin, begin + own, owner + begin, MARKED)
     for at in range(0, own, BLOCK):
         j = at + tl.arange(0, BLOCK)
         mine = tl.load(staged + begin + j, mask=j < own, other=0).to(tl.uint32, bitcast=True)

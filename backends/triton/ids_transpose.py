@@ -46,7 +46,7 @@ def ids_transpose(
     carried: Tensor,
 ) -> None:
     n, count = len(inverse), len(offsets) - 1
-    plan = plan_of(n, distinct)
+    plan = plan_of(n, distinct, count)
     if plan:
         hang = dict(offsets=offsets, weights=weights, carried=carried)
         group(plan, inverse, distinct, starts, segments, **hang)

@@ -49,16 +49,16 @@ def clear(cells, size, BLOCK: tl.constexpr):
 @triton.jit
 def mark_owners(offsets, count, begin, end, owner, BLOCK: tl.constexpr):
     """owner[i - begin] = s where segment s begins at i in [begin, end) and is not empty; returns
-    the segment of `begin`. Cells are 0 before."""
-    first = last_at_most(offsets, count, begin)
+    the segment of `begin`. Cells are 0 before; positions and segments fit int32."""
+    first = last_at_most(offsets, count, begin).to(tl.int32)
     s = first
-    opens = tl.full([], 0, tl.int64) + begin
+    opens = begin
     while (s < count) & (opens < end):
         k = s + tl.arange(0, BLOCK)
-        at = tl.load(offsets + k, mask=k < count, other=0).to(tl.int64)
-        after = tl.load(offsets + k + 1, mask=k < count, other=0).to(tl.int64)
+        at = tl.load(offsets + k, mask=k < count, other=0).to(tl.int32)
+        after = tl.load(offsets + k + 1, mask=k < count, other=0).to(tl.int32)
         inside = (k < count) & (at < end) & (at >= begin) & (after > at)
-        tl.store(owner + (at - begin), k.to(tl.int32), mask=inside)
+        tl.store(owner + (at - begin), k, mask=inside)
         s += BLOCK
         opens = tl.max(at)
-    return first.to(tl.int32)
+    return first
