@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.ascending import LAST, ascending
+from backends.triton.chain import chain, linked
 from backends.triton.launch import INTERPRETED, cover, launch, power_of_two
 from backends.triton.owners import clear, mark_owners, running_maximum
 
@@ -61,10 +62,11 @@ def _bucket_of(key, magic):
 @triton.jit(do_not_specialize=["n", "count", "buckets", "magic"])
 def _tiles(
     keys, offsets, owner, staged, ends, n, count, buckets, magic,
-    TILE: tl.constexpr, BLOCK: tl.constexpr,
+    TILE: tl.constexpr, BLOCK: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
     """Of each tile its {key, place in the tile}, sorted, where the run of each bucket ends, and the
     segments of its values."""
+    linked(CHAIN)
     size: tl.constexpr = 1 << TILE
     begin = tl.program_id(0) * size
     own = tl.minimum(n - begin, size)
@@ -97,9 +99,11 @@ def _tiles(
 
 @triton.jit(do_not_specialize=["n", "tiles", "buckets"])
 def _columns(
-    ends, places, bases, n, tiles, buckets, COLUMNS: tl.constexpr, ROWS: tl.constexpr
+    ends, places, bases, n, tiles, buckets,
+    COLUMNS: tl.constexpr, ROWS: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
     """bases[b]: first place of bucket b; places[t, b]: what to add to a value's place in tile t."""
+    linked(CHAIN)
     b = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (b < buckets)[None, :]
     base = tl.zeros([COLUMNS], tl.int32)
@@ -124,8 +128,9 @@ def _columns(
 @triton.jit(do_not_specialize=["n", "buckets", "width", "magic"])
 def _scatter(
     staged, owner, places, elements, n, buckets, width, magic,
-    TILE: tl.constexpr, BLOCK: tl.constexpr,
+    TILE: tl.constexpr, BLOCK: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
+    linked(CHAIN)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tile = tl.program_id(0) * BLOCK >> TILE
     packed = tl.load(staged + i, mask=i < n, other=0).to(tl.uint32, bitcast=True)
@@ -180,9 +185,10 @@ def _own(elements, base, many, piece, PIECE: tl.constexpr):
 @triton.jit(do_not_specialize=["distinct", "buckets", "width"])
 def _pieces(
     elements, bases, counts, owner, weights, starts, out, carried, distinct, buckets, width,
-    PIECE: tl.constexpr, BLOCK: tl.constexpr,
+    PIECE: tl.constexpr, BLOCK: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
     """Sort each piece and count its keys; of a bucket of one piece, write all there is to."""
+    linked(CHAIN)
     size: tl.constexpr = 1 << PIECE
     bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
     begin, own = _own(elements, base, many, piece, PIECE)
@@ -221,10 +227,11 @@ def _pieces(
 @triton.jit(do_not_specialize=["distinct", "buckets", "width"])
 def _moves(
     bases, counts, moves, starts, distinct, buckets, width,
-    PIECE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    PIECE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
     """Of buckets of several pieces: starts of keys, and what to add to a value's place in its
     piece. A program takes some keys, of all pieces."""
+    linked(CHAIN)
     bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
     all_ = (many + (1 << PIECE) - 1) >> PIECE
     if (all_ > 1) & (piece < all_):
@@ -252,9 +259,11 @@ def _moves(
 
 @triton.jit(do_not_specialize=["buckets", "width"])
 def _join(
-    elements, bases, moves, owner, weights, out, carried, buckets, width, PIECE: tl.constexpr
-):
+    elements, bases, moves, owner, weights, out, carried, buckets, width,
+    PIECE: tl.constexpr, CHAIN: tl.constexpr,
+):  # fmt: skip
     """Values of buckets of several pieces, to their places."""
+    linked(CHAIN)
     bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
     begin, own = _own(elements, base, many, piece, PIECE)
     if (many > (1 << PIECE)) & (own > 0):
@@ -290,18 +299,19 @@ def group(
     magic = -(-(1 << 32) // width)
     count = 0 if offsets is None else len(offsets) - 1
     runs = tiles * buckets
+    leads, follows = chain(device)
     staged, owner, ends, places, bases, elements, counts, moves = _scratch(
         device, tiles << TILE, n, runs, runs, buckets + 1, n, *(pieces * width,) * 2
     )
     owner = None if offsets is None else owner
     launch(
         _tiles, tiles, keys, offsets, owner, staged, ends, n, count, buckets, magic,
-        warps=TILE_WARPS, TILE=TILE, BLOCK=1 << TILE,
+        warps=TILE_WARPS, TILE=TILE, BLOCK=1 << TILE, CHAIN=leads,
     )  # fmt: skip
     rows = min(MOST_TILES_AT_ONCE, power_of_two(tiles))
     launch(
         _columns, cover(buckets, COLUMNS), ends, places, bases, n, tiles, buckets,
-        COLUMNS=COLUMNS, ROWS=rows,
+        COLUMNS=COLUMNS, ROWS=rows, CHAIN=follows,
     )  # fmt: skip
     # Tags are segments unless a position is asked for, by weights or by segments past a tag.
     direct = weights is None and count < 1 << TAG.value
@@ -309,19 +319,20 @@ def group(
     block = min(SCATTERED, 1 << TILE)
     launch(
         _scatter, cover(n, block), staged, tagged, places, elements, n, buckets, width, magic,
-        TILE=TILE, BLOCK=block,
+        TILE=TILE, BLOCK=block, CHAIN=follows,
     )  # fmt: skip
     rest = looked_up, weights, starts, out, carried if weights is not None else None
     launch(
         _pieces, pieces, elements, bases, counts, *rest, distinct, buckets, width,
-        warps=PIECE_WARPS, PIECE=PIECE, BLOCK=1 << PIECE,
+        warps=PIECE_WARPS, PIECE=PIECE, BLOCK=1 << PIECE, CHAIN=follows,
     )  # fmt: skip
     if n > 1 << PIECE:
         cut = distinct, buckets, width
         launch(
-            _moves, pieces, bases, counts, moves, starts, *cut, PIECE=PIECE, ROWS=ROWS, BLOCK=BLOCK
-        )
+            _moves, pieces, bases, counts, moves, starts, *cut,
+            PIECE=PIECE, ROWS=ROWS, BLOCK=BLOCK, CHAIN=follows,
+        )  # fmt: skip
         launch(
             _join, pieces, elements, bases, moves, looked_up, weights, out, rest[-1], buckets,
-            width, PIECE=PIECE,
+            width, PIECE=PIECE, CHAIN=follows,
         )  # fmt: skip

@@ -39,7 +39,9 @@ def _start(
     if compiled is not None:
         compiled[programs, 1, 1](*args, *constants.values())
         return
-    compiled = kernel[(programs,)](*args, num_warps=warps, **constants)
+    # A kernel that waits for the one before by itself (chain.py) may start before that has ended.
+    early = {"launch_pdl": True} if constants.get("CHAIN") == 2 else {}
+    compiled = kernel[(programs,)](*args, num_warps=warps, **early, **constants)
     # The interpreter compiles nothing.
     if compiled is not None:
         _compiled[key] = compiled
@@ -67,3 +69,8 @@ def power_of_two(n: int) -> int:
 def below(n: int) -> int:
     """The largest power of two that is `n` at most."""
     return 1 << (max(n, 1).bit_length() - 1)
+
+
+def log2(n: int) -> int:
+    """Of a power of two."""
+    return n.bit_length() - 1

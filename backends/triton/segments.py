@@ -15,16 +15,16 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.fill import fill
-from backends.triton.launch import INTERPRETED, WIDEN, below, cover, launch, power_of_two
+from backends.triton.launch import INTERPRETED, WIDEN, below, cover, launch, log2, power_of_two
 from backends.triton.rows import DTYPES, Table, addresses_of, slot_of
 from backends.triton.tuning import chosen
 
 # A segment of four times the mean is cut, within these.
 SHORTEST, LONGEST, SHORT = 64, 1024, 2
 # Elements of a piece that are read at once; slots that are marked at once.
-PIECE, ACROSS = 1024, tl.constexpr(8)
-MARKED = 1024 * WIDEN
-SIZES = ["shift", "stride", "offset", "count", "n", "long"]
+PIECE, ACROSS = 1024, tl.constexpr(4)
+MARKED = 256 * WIDEN
+SIZES = ["shift", "stride", "offset", "count", "n", "log_long"]
 
 
 @triton.jit
@@ -85,12 +85,12 @@ def sums_of(
 
 
 @triton.jit
-def _mark(slots, s, begin, length, long):
-    """Piece c is the values [c·long, c·long + long). Of the long segments that reach into it one
+def _mark(slots, s, begin, length, log_long):
+    """Piece c is the values [c·long, c·long + long), long = 2^log_long. Of the long segments that reach into it one
     at most began before it (slots[2c]), and one at most begins in it (slots[2c + 1])."""
-    far = length > long
-    if tl.max(length) > long:
-        first, last = begin // long, (begin + length - 1) // long
+    far = length > 1 << log_long
+    if tl.max(length) > 1 << log_long:
+        first, last = begin >> log_long, (begin + length - 1) >> log_long
         tl.store(slots + first * 2 + 1, s, mask=far)
         for step in range(1, tl.max(tl.where(far, last - first, 0)) + 1, ACROSS):
             piece = (first + step)[:, None] + tl.arange(0, ACROSS)[None, :]
@@ -101,17 +101,17 @@ def _mark(slots, s, begin, length, long):
 @triton.jit(do_not_specialize=SIZES)
 def _whole(
     values, pointers, shift, stride, offset, rows, index, offsets, weights, factor, out, scale,
-    slots, count, long,
+    slots, count, log_long,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, SEGMENTS: tl.constexpr,
     Q: tl.constexpr,
 ):  # fmt: skip
-    """Segments of at most `long` values, SEGMENTS a program."""
+    """Segments of at most 2^log_long values, SEGMENTS a program."""
     s = tl.program_id(0).to(tl.int64) * SEGMENTS + tl.arange(0, SEGMENTS)
     begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
     length = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64) - begin
-    mine = (s < count) & (length <= long)
+    mine = (s < count) & (length <= 1 << log_long)
     if slots is not None:
-        _mark(slots, s, begin, length, long)
+        _mark(slots, s, begin, length, log_long)
     pooled, weight = sums_of(
         begin, tl.where(mine, length, 0), values, pointers, shift, stride, offset, rows, index,
         weights, factor, DTYPE, DIM, COLUMNS, SEGMENTS, Q,
@@ -126,23 +126,23 @@ def _whole(
     tl.store(target, pooled.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["count", "long"])
-def _mark_long(offsets, slots, count, long, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["count", "log_long"])
+def _mark_long(offsets, slots, count, log_long, BLOCK: tl.constexpr):
     s = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
     end = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64)
-    _mark(slots, s, begin, end - begin, long)
+    _mark(slots, s, begin, end - begin, log_long)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def _pieces(
     values, pointers, shift, stride, offset, rows, index, offsets, weights, factor,
-    slots, partial, weight_of, n, long,
+    slots, partial, weight_of, n, log_long,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
 ):  # fmt: skip
     """Sums of what lies in a piece of the segment of each of its slots."""
-    first = tl.program_id(0).to(tl.int64) * long
-    end = tl.minimum(first + long, n)
+    first = tl.program_id(0).to(tl.int64) << log_long
+    end = tl.minimum(first + (1 << log_long), n)
     column = tl.arange(0, COLUMNS)
     for part in range(2):
         slot = tl.program_id(0).to(tl.int64) * 2 + part
@@ -165,16 +165,16 @@ def _pieces(
             tl.store(weight_of + slot, tl.sum(total))
 
 
-@triton.jit(do_not_specialize=["long"])
+@triton.jit(do_not_specialize=["log_long"])
 def _join(
-    slots, partial, weight_of, offsets, out, scale, long,
+    slots, partial, weight_of, offsets, out, scale, log_long,
     DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
 ):  # fmt: skip
     """The long segment that begins in piece c: its part there and those of the pieces after."""
     c = tl.program_id(0).to(tl.int64)
     s = tl.load(slots + c * 2 + 1)
     if s >= 0:
-        last = (tl.load(offsets + s + 1).to(tl.int64) - 1) // long
+        last = (tl.load(offsets + s + 1).to(tl.int64) - 1) >> log_long
         column = tl.arange(0, COLUMNS)
         total = tl.zeros([Q], tl.float32)
         sums = tl.zeros([Q, COLUMNS], tl.float32)
@@ -224,7 +224,7 @@ def pool(
     slots = slots_of(n, long, out.device)
     segments = max(at_once * WIDEN // q, 1)
     launch(
-        _whole, cover(count, segments), *source, out, scale, slots, count, long,
+        _whole, cover(count, segments), *source, out, scale, slots, count, log2(long),
         warps=warps, SEGMENTS=segments, Q=q, **shape,
     )  # fmt: skip
     if slots is not None:
@@ -239,7 +239,7 @@ def pool_long(
     long = long_of(n, count)
     slots = slots_of(n, long, out.device)
     if slots is not None and count:
-        launch(_mark_long, cover(count, MARKED), offsets, slots, count, long, BLOCK=MARKED)
+        launch(_mark_long, cover(count, MARKED), offsets, slots, count, log2(long), BLOCK=MARKED)
         source = (values, None, 0, 0, 0, None, index, offsets, *factors)
         shape = shape_of("segment", out.device, dim, out.dtype)[0]
         _pool_long(slots, long, source, out, None, **shape)
@@ -251,7 +251,7 @@ def abreast(at_once: int, n: int, count: int) -> int:
 
 
 def long_of(n: int, count: int) -> int:
-    """Values of a piece, and of a segment that is left whole."""
+    """Values of a piece, and of a segment that is left whole: a power of two."""
     return min(max(SHORTEST, 4 * below(n // max(count, 1))), LONGEST)
 
 
@@ -287,10 +287,10 @@ def _pool_long(
     q = max(PIECE * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
     warps = max(min(q, long) * shape["COLUMNS"] // 512, 1)
     launch(
-        _pieces, pieces, *source, slots, partial, weight_of, n, long,
+        _pieces, pieces, *source, slots, partial, weight_of, n, log2(long),
         warps=min(warps, 4), Q=min(q, long), **shape,
     )  # fmt: skip
     launch(
-        _join, pieces, slots, partial, weight_of, offsets, out, scale, long,
+        _join, pieces, slots, partial, weight_of, offsets, out, scale, log2(long),
         warps=min(warps, 4), Q=q, DIM=dim, COLUMNS=shape["COLUMNS"],
     )  # fmt: skip
