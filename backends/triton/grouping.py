@@ -61,7 +61,7 @@ def _bucket_of(key, magic):
 
 @triton.jit(do_not_specialize=["n", "count", "buckets", "magic"])
 def _tiles(
-    keys, offsets, owner, staged, ends, n, count, buckets, magic,
+    keys, offsets, owner, staged, ends, bases, n, count, buckets, magic,
     TILE: tl.constexpr, BLOCK: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
     """Of each tile its {key, place in the tile}, sorted, where the run of each bucket ends, and the
@@ -71,6 +71,8 @@ def _tiles(
     begin = tl.program_id(0) * size
     own = tl.minimum(n - begin, size)
     row = ends + tl.program_id(0).to(tl.int64) * buckets
+    if tl.program_id(0) == 0:
+        tl.store(bases + buckets + 1, 0)
     clear(row, buckets, BLOCK)
     if owner is not None:
         clear(owner + begin, own, BLOCK)
@@ -100,9 +102,10 @@ def _tiles(
 @triton.jit(do_not_specialize=["n", "tiles", "buckets"])
 def _columns(
     ends, places, bases, n, tiles, buckets,
-    COLUMNS: tl.constexpr, ROWS: tl.constexpr, CHAIN: tl.constexpr,
+    PIECE: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, CHAIN: tl.constexpr,
 ):  # fmt: skip
-    """bases[b]: first place of bucket b; places[t, b]: what to add to a value's place in tile t."""
+    """bases[b]: first place of bucket b, after the last n, and whether any has more than a piece;
+    places[t, b]: what to add to a value's place in tile t."""
     linked(CHAIN)
     b = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (b < buckets)[None, :]
@@ -113,6 +116,7 @@ def _columns(
         start = tl.load(cell - 1, mask=(t < tiles)[:, None] & inside & (b > 0)[None, :], other=0)
         base += tl.sum(start, 0)
     tl.store(bases + b, base, mask=b < buckets)
+    first = base
     tl.store(bases + buckets, n)
     for at in range(0, tiles, ROWS):
         t = at + tl.arange(0, ROWS)
@@ -123,6 +127,8 @@ def _columns(
         before = tl.cumsum(length, 0) - length + base[None, :]
         tl.store(places + cell, before - start, mask=mask)
         base += tl.sum(length, 0)
+    if tl.max(base - first) > (1 << PIECE):
+        tl.store(bases + buckets + 1, 1)
 
 
 @triton.jit(do_not_specialize=["n", "buckets", "width", "magic"])
@@ -147,22 +153,28 @@ def _scatter(
 
 @triton.jit
 def _piece_of(bases, buckets, PIECE: tl.constexpr):
-    """Of this program: bucket, its first place and values, and which of its pieces.
+    """Of this program: bucket, its first place and values, which of its pieces, and its row among
+    all pieces.
 
-    Bucket b has the programs from b + bases[b] / size on: at least as many as it has pieces."""
+    The first programs have the first piece of each bucket; of the others bucket b has those from
+    bases[b] / size on: at least as many as it has further pieces."""
     program = tl.program_id(0)
-    low = program * 0
-    high = low + buckets
-    while high - low > 1:
-        stride = (high - low + 127) // 128
-        b = low + tl.arange(0, 128) * stride
-        inside = b < high
-        first = b + (tl.load(bases + b, mask=inside, other=0) >> PIECE)
-        low += tl.maximum(tl.sum((inside & (first <= program)).to(tl.int32)) - 1, 0) * stride
-        high = tl.minimum(low + stride, high)
-    base = tl.load(bases + low)
-    many = tl.load(bases + low + 1) - base
-    return low, base, many, program - low - (base >> PIECE)
+    bucket, piece = program, program * 0
+    if program >= buckets:
+        low, high = program * 0, program * 0 + buckets
+        while high - low > 1:
+            stride = (high - low + 127) // 128
+            b = low + tl.arange(0, 128) * stride
+            inside = b < high
+            first = tl.load(bases + b, mask=inside, other=0) >> PIECE
+            below = inside & (first <= program - buckets)
+            low += tl.maximum(tl.sum(below.to(tl.int32)) - 1, 0) * stride
+            high = tl.minimum(low + stride, high)
+        bucket = low
+        piece = 1 + program - buckets - (tl.load(bases + low) >> PIECE)
+    base = tl.load(bases + bucket)
+    many = tl.load(bases + bucket + 1) - base
+    return bucket, base, many, piece, bucket + (base >> PIECE) + piece
 
 
 @triton.jit
@@ -190,10 +202,10 @@ def _pieces(
     """Sort each piece and count its keys; of a bucket of one piece, write all there is to."""
     linked(CHAIN)
     size: tl.constexpr = 1 << PIECE
-    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
+    bucket, base, many, piece, line = _piece_of(bases, buckets, PIECE)
     begin, own = _own(elements, base, many, piece, PIECE)
     if (own > 0) | (piece == 0):
-        row = counts + tl.program_id(0).to(tl.int64) * width
+        row = counts + line.to(tl.int64) * width
         clear(row, width, BLOCK)
         place = tl.arange(0, size)
         packed = tl.load(elements + begin + place, mask=place < own, other=-1)
@@ -232,29 +244,30 @@ def _moves(
     """Of buckets of several pieces: starts of keys, and what to add to a value's place in its
     piece. A program takes some keys, of all pieces."""
     linked(CHAIN)
-    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
-    all_ = (many + (1 << PIECE) - 1) >> PIECE
-    if (all_ > 1) & (piece < all_):
-        first = (tl.program_id(0) - piece).to(tl.int64) * width
-        for at in range(piece * BLOCK, width, all_ * BLOCK):
-            k = at + tl.arange(0, BLOCK)
-            start = tl.zeros([BLOCK], tl.int32) + base
-            for above in range(0, all_, ROWS):
-                r = above + tl.arange(0, ROWS)
-                mask = (r < all_)[:, None] & ((k > 0) & (k < width))[None, :]
-                cell = counts + first + r[:, None].to(tl.int64) * width + k[None, :]
-                start += tl.sum(tl.load(cell - 1, mask=mask, other=0), 0)
-            there = (k < width) & (bucket * width + k < distinct)
-            tl.store(starts + bucket * width + k, start, mask=there)
-            for above in range(0, all_, ROWS):
-                r = above + tl.arange(0, ROWS)
-                mask = (r < all_)[:, None] & (k < width)[None, :]
-                cell = first + r[:, None].to(tl.int64) * width + k[None, :]
-                smaller = tl.load(counts + cell - 1, mask=mask & (k > 0)[None, :], other=0)
-                own = tl.load(counts + cell, mask=mask, other=0) - smaller
-                ahead = tl.cumsum(own, 0) - own
-                tl.store(moves + cell, start[None, :] + ahead - smaller, mask=mask)
-                start += tl.sum(own, 0)
+    if tl.load(bases + buckets + 1) != 0:
+        bucket, base, many, piece, line = _piece_of(bases, buckets, PIECE)
+        all_ = (many + (1 << PIECE) - 1) >> PIECE
+        if (all_ > 1) & (piece < all_):
+            first = (line - piece).to(tl.int64) * width
+            for at in range(piece * BLOCK, width, all_ * BLOCK):
+                k = at + tl.arange(0, BLOCK)
+                start = tl.zeros([BLOCK], tl.int32) + base
+                for above in range(0, all_, ROWS):
+                    r = above + tl.arange(0, ROWS)
+                    mask = (r < all_)[:, None] & ((k > 0) & (k < width))[None, :]
+                    cell = counts + first + r[:, None].to(tl.int64) * width + k[None, :]
+                    start += tl.sum(tl.load(cell - 1, mask=mask, other=0), 0)
+                there = (k < width) & (bucket * width + k < distinct)
+                tl.store(starts + bucket * width + k, start, mask=there)
+                for above in range(0, all_, ROWS):
+                    r = above + tl.arange(0, ROWS)
+                    mask = (r < all_)[:, None] & (k < width)[None, :]
+                    cell = first + r[:, None].to(tl.int64) * width + k[None, :]
+                    smaller = tl.load(counts + cell - 1, mask=mask & (k > 0)[None, :], other=0)
+                    own = tl.load(counts + cell, mask=mask, other=0) - smaller
+                    ahead = tl.cumsum(own, 0) - own
+                    tl.store(moves + cell, start[None, :] + ahead - smaller, mask=mask)
+                    start += tl.sum(own, 0)
 
 
 @triton.jit(do_not_specialize=["buckets", "width"])
@@ -264,14 +277,15 @@ def _join(
 ):  # fmt: skip
     """Values of buckets of several pieces, to their places."""
     linked(CHAIN)
-    bucket, base, many, piece = _piece_of(bases, buckets, PIECE)
-    begin, own = _own(elements, base, many, piece, PIECE)
-    if (many > (1 << PIECE)) & (own > 0):
-        j = tl.arange(0, 1 << PIECE)
-        mine = tl.load(elements + begin + j, mask=j < own, other=0).to(tl.uint32, bitcast=True)
-        row = moves + tl.program_id(0).to(tl.int64) * width
-        place = tl.load(row + (mine >> TAG).to(tl.int32), mask=j < own, other=0) + j
-        _put(place, (mine & TAGS).to(tl.int32), j < own, owner, weights, out, carried)
+    if tl.load(bases + buckets + 1) != 0:
+        bucket, base, many, piece, line = _piece_of(bases, buckets, PIECE)
+        begin, own = _own(elements, base, many, piece, PIECE)
+        if (many > (1 << PIECE)) & (own > 0):
+            j = tl.arange(0, 1 << PIECE)
+            mine = tl.load(elements + begin + j, mask=j < own, other=0).to(tl.uint32, bitcast=True)
+            row = moves + line.to(tl.int64) * width
+            place = tl.load(row + (mine >> TAG).to(tl.int32), mask=j < own, other=0) + j
+            _put(place, (mine & TAGS).to(tl.int32), j < own, owner, weights, out, carried)
 
 
 def _scratch(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
@@ -301,17 +315,17 @@ def group(
     runs = tiles * buckets
     leads, follows = chain(device)
     staged, owner, ends, places, bases, elements, counts, moves = _scratch(
-        device, tiles << TILE, n, runs, runs, buckets + 1, n, *(pieces * width,) * 2
+        device, tiles << TILE, n, runs, runs, buckets + 2, n, *(pieces * width,) * 2
     )
     owner = None if offsets is None else owner
     launch(
-        _tiles, tiles, keys, offsets, owner, staged, ends, n, count, buckets, magic,
+        _tiles, tiles, keys, offsets, owner, staged, ends, bases, n, count, buckets, magic,
         warps=TILE_WARPS, TILE=TILE, BLOCK=1 << TILE, CHAIN=leads,
     )  # fmt: skip
     rows = min(MOST_TILES_AT_ONCE, power_of_two(tiles))
     launch(
         _columns, cover(buckets, COLUMNS), ends, places, bases, n, tiles, buckets,
-        COLUMNS=COLUMNS, ROWS=rows, CHAIN=follows,
+        PIECE=PIECE, COLUMNS=COLUMNS, ROWS=rows, CHAIN=follows,
     )  # fmt: skip
     # Tags are segments unless a position is asked for, by weights or by segments past a tag.
     direct = weights is None and count < 1 << TAG.value
