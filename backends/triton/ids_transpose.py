@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.grouping import group, plan_of
+from backends.triton.group_plan import plan_of
+from backends.triton.grouping import group
 from backends.triton.launch import WIDEN, cover, launch
 from backends.triton.search import columns_of
 from backends.triton.sorting import order_of
@@ -48,8 +49,7 @@ def ids_transpose(
     n, count = len(inverse), len(offsets) - 1
     plan = plan_of(n, distinct, count)
     if plan:
-        hang = dict(offsets=offsets, weights=weights, carried=carried)
-        group(plan, inverse, distinct, starts, segments, **hang)
+        group(plan, inverse, distinct, starts, segments, offsets, weights, carried)
         return
     order = order_of(inverse, distinct, starts)
     owner = torch.empty_like(segments)

@@ -39,9 +39,7 @@ def _start(
     if compiled is not None:
         compiled[programs, 1, 1](*args, *constants.values())
         return
-    # A kernel that waits for the one before by itself (chain.py) may start before that has ended.
-    early = {"launch_pdl": True} if constants.get("CHAIN") == 2 else {}
-    compiled = kernel[(programs,)](*args, num_warps=warps, **early, **constants)
+    compiled = kernel[(programs,)](*args, num_warps=warps, **constants)
     # The interpreter compiles nothing.
     if compiled is not None:
         _compiled[key] = compiled

@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.triton.grouping import group, plan_of
+from backends.triton.group_plan import plan_of
+from backends.triton.grouping import group
 from backends.triton.segments import pool
 from backends.triton.sorting import order_of
 from recis_core.types import index_dtype

@@ -15,14 +15,16 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.fill import fill
-from backends.triton.launch import INTERPRETED, WIDEN, below, cover, launch, log2, power_of_two
-from backends.triton.rows import DTYPES, Table, addresses_of, slot_of
-from backends.triton.tuning import chosen
+from backends.triton.launch import INTERPRETED, WIDEN, cover, launch, log2
+from backends.triton.rows import Table, addresses_of, slot_of
+from backends.triton.segment_shapes import abreast, long_of, shape_of
 
-# A segment of four times the mean is cut, within these.
-SHORTEST, LONGEST, SHORT = 64, 1024, 2
+# Values of a segment, on average, up to which it is a short one.
+SHORT = 2
 # Elements of a piece that are read at once; slots that are marked at once.
 PIECE, ACROSS = 1024, tl.constexpr(4)
+# Pieces of a program.
+GROUP = 4
 MARKED = 256 * WIDEN
 SIZES = ["shift", "stride", "offset", "count", "n", "log_long"]
 
@@ -86,8 +88,9 @@ def sums_of(
 
 @triton.jit
 def _mark(slots, s, begin, length, log_long):
-    """Piece c is the values [c·long, c·long + long), long = 2^log_long. Of the long segments that reach into it one
-    at most began before it (slots[2c]), and one at most begins in it (slots[2c + 1])."""
+    """Piece c is the values [c·long, c·long + long), long = 2^log_long. Of the long segments that
+    reach into it one at most began before it (slots[2c]), and one at most begins in it
+    (slots[2c + 1])."""
     far = length > 1 << log_long
     if tl.max(length) > 1 << log_long:
         first, last = begin >> log_long, (begin + length - 1) >> log_long
@@ -139,60 +142,66 @@ def _pieces(
     values, pointers, shift, stride, offset, rows, index, offsets, weights, factor,
     slots, partial, weight_of, n, log_long,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
+    GROUP: tl.constexpr,
 ):  # fmt: skip
-    """Sums of what lies in a piece of the segment of each of its slots."""
-    first = tl.program_id(0).to(tl.int64) << log_long
-    end = tl.minimum(first + (1 << log_long), n)
+    """Sums of what lies in a piece of the segment of each of its slots; GROUP pieces a program, as
+    most often there is nothing to do."""
+    begin = tl.program_id(0).to(tl.int64) * 2 * GROUP
     column = tl.arange(0, COLUMNS)
-    for part in range(2):
-        slot = tl.program_id(0).to(tl.int64) * 2 + part
-        s = tl.load(slots + slot)
-        if s >= 0:
-            low = tl.maximum(tl.load(offsets + s).to(tl.int64), first)
-            high = tl.minimum(tl.load(offsets + s + 1).to(tl.int64), end)
-            total = tl.zeros([Q], tl.float32)
-            sums = tl.zeros([Q, COLUMNS], tl.float32)
-            for step in range(low, high, Q):
-                k = step + tl.arange(0, Q)
-                live = k < high
-                row, w = _weights_at(k, live, index, weights, factor)
-                read = _rows_at(
-                    row, live, values, pointers, shift, stride, offset, rows, DTYPE, DIM, COLUMNS
-                )
-                sums += read * w[:, None]
-                total += w
-            tl.store(partial + slot * DIM + column, tl.sum(sums, 0), mask=column < DIM)
-            tl.store(weight_of + slot, tl.sum(total))
+    if tl.max(tl.load(slots + begin + tl.arange(0, 2 * GROUP))) >= 0:
+        for slot in range(begin, begin + 2 * GROUP):
+            s = tl.load(slots + slot)
+            if s >= 0:
+                first = (slot >> 1) << log_long
+                low = tl.maximum(tl.load(offsets + s).to(tl.int64), first)
+                end = tl.minimum(first + (1 << log_long), n)
+                high = tl.minimum(tl.load(offsets + s + 1).to(tl.int64), end)
+                total = tl.zeros([Q], tl.float32)
+                sums = tl.zeros([Q, COLUMNS], tl.float32)
+                for step in range(low, high, Q):
+                    k = step + tl.arange(0, Q)
+                    live = k < high
+                    row, w = _weights_at(k, live, index, weights, factor)
+                    sums += w[:, None] * _rows_at(
+                        row, live, values, pointers, shift, stride, offset, rows,
+                        DTYPE, DIM, COLUMNS,
+                    )  # fmt: skip
+                    total += w
+                tl.store(partial + slot * DIM + column, tl.sum(sums, 0), mask=column < DIM)
+                tl.store(weight_of + slot, tl.sum(total))
 
 
 @triton.jit(do_not_specialize=["log_long"])
 def _join(
     slots, partial, weight_of, offsets, out, scale, log_long,
-    DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
+    DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """The long segment that begins in piece c: its part there and those of the pieces after."""
-    c = tl.program_id(0).to(tl.int64)
-    s = tl.load(slots + c * 2 + 1)
-    if s >= 0:
-        last = (tl.load(offsets + s + 1).to(tl.int64) - 1) >> log_long
-        column = tl.arange(0, COLUMNS)
-        total = tl.zeros([Q], tl.float32)
-        sums = tl.zeros([Q, COLUMNS], tl.float32)
-        for step in range(c, last + 1, Q):
-            piece = step + tl.arange(0, Q)
-            slot = piece * 2 + (piece == c).to(tl.int64)
-            live = piece <= last
-            mask = live[:, None] & (column < DIM)[None, :]
-            at = partial + slot[:, None] * DIM + column[None, :]
-            sums += tl.load(at, mask=mask, other=0)
-            total += tl.load(weight_of + slot, mask=live, other=0)
-        pooled = tl.sum(sums, 0)
-        if scale is not None:
-            weight = tl.sum(total)
-            inverse = tl.where(weight > 0, 1.0 / weight, 0.0)
-            pooled *= inverse
-            tl.store(scale + s, inverse)
-        tl.store(out + s * DIM + column, pooled.to(out.dtype.element_ty), mask=column < DIM)
+    """The long segments that begin in some pieces: their part there and those of pieces after."""
+    begin = tl.program_id(0).to(tl.int64) * GROUP
+    column = tl.arange(0, COLUMNS)
+    if tl.max(tl.load(slots + (begin + tl.arange(0, GROUP)) * 2 + 1)) >= 0:
+        for c in range(begin, begin + GROUP):
+            s = tl.load(slots + c * 2 + 1)
+            if s >= 0:
+                last = (tl.load(offsets + s + 1).to(tl.int64) - 1) >> log_long
+                total = tl.zeros([Q], tl.float32)
+                sums = tl.zeros([Q, COLUMNS], tl.float32)
+                for step in range(c, last + 1, Q):
+                    piece = step + tl.arange(0, Q)
+                    slot = piece * 2 + (piece == c).to(tl.int64)
+                    live = piece <= last
+                    mask = live[:, None] & (column < DIM)[None, :]
+                    at = partial + slot[:, None] * DIM + column[None, :]
+                    sums += tl.load(at, mask=mask, other=0)
+                    total += tl.load(weight_of + slot, mask=live, other=0)
+                pooled = tl.sum(sums, 0)
+                if scale is not None:
+                    weight = tl.sum(total)
+                    inverse = tl.where(weight > 0, 1.0 / weight, 0.0)
+                    pooled *= inverse
+                    tl.store(scale + s, inverse)
+                pooled = pooled.to(out.dtype.element_ty)
+                tl.store(out + s * DIM + column, pooled, mask=column < DIM)
 
 
 def pool(
@@ -218,7 +227,7 @@ def pool(
         return
     kind = "short" if n // count <= SHORT else "segment"
     shape, at_once, warps = shape_of(kind, out.device, dim, out.dtype)
-    q = abreast(at_once, n, count)
+    q = abreast(at_once, n, count, shape["COLUMNS"])
     source = (values, *(table or (None, 0, 0)), slot, rows, index, offsets, weights, factor)
     long = long_of(n, count)
     slots = slots_of(n, long, out.device)
@@ -245,33 +254,11 @@ def pool_long(
         _pool_long(slots, long, source, out, None, **shape)
 
 
-def abreast(at_once: int, n: int, count: int) -> int:
-    """Values of one segment that are read at once, of the `at_once` of a program."""
-    return min(at_once, max(below(n // max(count, 1)), 1))
-
-
-def long_of(n: int, count: int) -> int:
-    """Values of a piece, and of a segment that is left whole: a power of two."""
-    return min(max(SHORTEST, 4 * below(n // max(count, 1))), LONGEST)
-
-
-def shape_of(
-    kind: str, device: torch.device, dim: int, dtype: torch.dtype
-) -> tuple[dict[str, Any], int, int]:
-    """Constants of a kernel, rows of `dim` elements that a program sums at once, and its warps; by
-    what `tuning` has for a kind."""
-    columns = power_of_two(dim)
-    choice = chosen(kind, columns, device)
-    # Twice the elements where they are half as wide, so that as many bytes are in flight.
-    at_once = max(choice.tile * 4 // dtype.itemsize // columns, 1)
-    return dict(DTYPE=DTYPES[dtype], DIM=dim, COLUMNS=columns), at_once, choice.warps
-
-
 def slots_of(n: int, long: int, device: torch.device) -> Tensor | None:
     """Slots of the pieces of n values, all empty; None if no segment can be long."""
     if n <= long:
         return None
-    slots = torch.empty(2 * cover(n, long), dtype=torch.int64, device=device)
+    slots = torch.empty(2 * GROUP * cover(n, long * GROUP), dtype=torch.int64, device=device)
     fill(slots, -1)
     return slots
 
@@ -287,10 +274,10 @@ def _pool_long(
     q = max(PIECE * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
     warps = max(min(q, long) * shape["COLUMNS"] // 512, 1)
     launch(
-        _pieces, pieces, *source, slots, partial, weight_of, n, log2(long),
-        warps=min(warps, 4), Q=min(q, long), **shape,
+        _pieces, pieces // GROUP, *source, slots, partial, weight_of, n, log2(long),
+        warps=min(warps, 4), Q=min(q, long), GROUP=GROUP, **shape,
     )  # fmt: skip
     launch(
-        _join, pieces, slots, partial, weight_of, offsets, out, scale, log2(long),
-        warps=min(warps, 4), Q=q, DIM=dim, COLUMNS=shape["COLUMNS"],
+        _join, pieces // GROUP, slots, partial, weight_of, offsets, out, scale, log2(long),
+        warps=min(warps, 4), Q=q, GROUP=GROUP, DIM=dim, COLUMNS=shape["COLUMNS"],
     )  # fmt: skip

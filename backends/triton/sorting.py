@@ -1,4 +1,4 @@
-"""Values in the order of their keys, however many: the sort is torch's, what hangs on it is here."""
+"""Values in the order of their keys, however many: torch sorts, what hangs on it is here."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from backends.triton.rows import (
     table_of,
     tile_of,
 )
-from backends.triton.segments import abreast, long_of, pool_long, shape_of, sums_of
+from backends.triton.segment_shapes import abreast, long_of, shape_of
+from backends.triton.segments import pool_long, sums_of
 from recis_core.blocks import Blocks
 
 # Arguments of every optimizer's kernel that must not lead to a compilation of their own.
@@ -128,7 +129,7 @@ def update(
 
 def _fused_grid(n: int, values: int, dim: int, device: torch.device) -> Grid:
     shape, at_once, warps = shape_of("fused", device, dim, torch.float32)
-    q = abreast(at_once, values, n)
+    q = abreast(at_once, values, n, shape["COLUMNS"])
     rows = max(at_once * WIDEN // q, 1)
     constants = dict(DIM=dim, COLUMNS=shape["COLUMNS"], ROWS=rows, Q=q, warps=warps)
     return Grid(cover(n, rows) if dim else 0, constants)
