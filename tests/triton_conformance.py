@@ -22,6 +22,9 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
+    "group_pieces": dict(ROWS=4, COLUMNS=8),
+    "group_plan": dict(TILE=8, PIECE=7, MOST=1000),
+    "group_tiles": dict(ROWS=4, COLUMNS=4, SCATTERED=64),
     "id_map": dict(BLOCK=128, CLAIM=128),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),
@@ -32,9 +35,9 @@ SMALL = {
     "rows": dict(WIDEN=8),
     "rows_norm": dict(BLOCK=2048),
     "scan": dict(BLOCK=2),
-    "segments": dict(LONG=128, WIDEN=16),
+    "segment_shapes": dict(SHORTEST=32, LONGEST=128),
+    "segments": dict(WIDEN=16, GROUP=2),
     "sorting": dict(BLOCK=4096),
-    "update": dict(LONG=128),
     "values_bucketize": dict(BLOCK=128),
 }
 

@@ -67,3 +67,8 @@ def power_of_two(n: int) -> int:
 def below(n: int) -> int:
     """The largest power of two that is `n` at most."""
     return 1 << (max(n, 1).bit_length() - 1)
+
+
+def log2(n: int) -> int:
+    """Of a power of two."""
+    return n.bit_length() - 1

@@ -1,8 +1,8 @@
 """Sums of rows over segments: what pooling, its gradients and `rows_reduce` are made of.
 
 A program sums a few segments whole, Q rows of each at a time, so that many loads are in flight.
-A segment longer than `LONG` would hold its program up: it is cut at fixed positions into pieces of
-`LONG` values, summed by programs of their own and added in order, so no result depends on timing.
+A segment far longer than the mean would hold its program up: it is cut at fixed positions into
+pieces, summed by programs of their own and added in order, so no result depends on timing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import triton.language as tl
 from torch import Tensor
 
 from backends.triton.fill import fill
-from backends.triton.launch import INTERPRETED, WIDEN, below, cover, launch, power_of_two
-from backends.triton.rows import DTYPES, Table, addresses_of, slot_of
-from backends.triton.search import last_at_most
-from backends.triton.tuning import chosen
+from backends.triton.launch import INTERPRETED, WIDEN, cover, launch, log2
+from backends.triton.rows import Table, addresses_of, slot_of
+from backends.triton.segment_shapes import abreast, long_of, shape_of
 
-LONG, SHORT = 1024, 2
-MARKED = 1024 * WIDEN
-SIZES = ["shift", "stride", "offset", "count", "n", "long"]
+# Values of a segment, on average, up to which it is a short one.
+SHORT = 2
+# Elements of a piece that are read at once; slots that are marked at once.
+PIECE, ACROSS = 1024, tl.constexpr(4)
+# Pieces of a program.
+GROUP = 4
+MARKED = 256 * WIDEN
+SIZES = ["shift", "stride", "offset", "count", "n", "log_long"]
 
 
 @triton.jit
@@ -82,22 +86,35 @@ def sums_of(
     return tl.sum(sums, 1), tl.sum(total, 1)
 
 
+@triton.jit
+def _mark(slots, s, begin, length, log_long):
+    """Piece c is the values [c·long, c·long + long), long = 2^log_long. Of the long segments that
+    reach into it one at most began before it (slots[2c]), and one at most begins in it
+    (slots[2c + 1])."""
+    far = length > 1 << log_long
+    if tl.max(length) > 1 << log_long:
+        first, last = begin >> log_long, (begin + length - 1) >> log_long
+        tl.store(slots + first * 2 + 1, s, mask=far)
+        for step in range(1, tl.max(tl.where(far, last - first, 0)) + 1, ACROSS):
+            piece = (first + step)[:, None] + tl.arange(0, ACROSS)[None, :]
+            mask = far[:, None] & (piece <= last[:, None])
+            tl.store(slots + piece * 2, s[:, None] + tl.zeros_like(piece), mask=mask)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def _whole(
     values, pointers, shift, stride, offset, rows, index, offsets, weights, factor, out, scale,
-    any_long, count, long,
+    slots, count, log_long,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, SEGMENTS: tl.constexpr,
     Q: tl.constexpr,
 ):  # fmt: skip
-    """Segments of at most `long` values, SEGMENTS a program."""
+    """Segments of at most 2^log_long values, SEGMENTS a program."""
     s = tl.program_id(0).to(tl.int64) * SEGMENTS + tl.arange(0, SEGMENTS)
     begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
     length = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64) - begin
-    mine = (s < count) & (length <= long)
-    if any_long is not None:  # noqa: SIM102
-        # The outer condition is the compiler's, the inner one the device's.
-        if tl.max(length) > long:
-            tl.store(any_long, 1)
+    mine = (s < count) & (length <= 1 << log_long)
+    if slots is not None:
+        _mark(slots, s, begin, length, log_long)
     pooled, weight = sums_of(
         begin, tl.where(mine, length, 0), values, pointers, shift, stride, offset, rows, index,
         weights, factor, DTYPE, DIM, COLUMNS, SEGMENTS, Q,
@@ -112,86 +129,79 @@ def _whole(
     tl.store(target, pooled.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["count", "long"])
-def _mark(offsets, any_long, count, long, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["count", "log_long"])
+def _mark_long(offsets, slots, count, log_long, BLOCK: tl.constexpr):
     s = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    begin = tl.load(offsets + s, mask=s < count, other=0)
-    if tl.max(tl.load(offsets + s + 1, mask=s < count, other=0) - begin) > long:
-        tl.store(any_long, 1)
+    begin = tl.load(offsets + s, mask=s < count, other=0).to(tl.int64)
+    end = tl.load(offsets + s + 1, mask=s < count, other=0).to(tl.int64)
+    _mark(slots, s, begin, end - begin, log_long)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def _pieces(
     values, pointers, shift, stride, offset, rows, index, offsets, weights, factor,
-    any_long, partial, weight_of, begun, count, n, long,
+    slots, partial, weight_of, n, log_long,
     DTYPE: tl.constexpr, DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
+    GROUP: tl.constexpr,
 ):  # fmt: skip
-    """Piece c is the values [c·long, c·long + long). Of the long segments that reach into it one
-    at most began before it (part 0), and one at most begins in it (part 1, its number `begun`)."""
-    if tl.load(any_long) != 0:
-        c = tl.program_id(0).to(tl.int64)
-        first = c * long
-        end = tl.minimum(first + long, n)
-        column = tl.arange(0, COLUMNS)
-        starting = tl.full([], -1, tl.int64)
-        for part in range(2):
-            edge = first if part == 0 else end - 1
-            s = last_at_most(offsets, count, edge)
-            begin = tl.load(offsets + s).to(tl.int64)
-            stop = tl.load(offsets + s + 1).to(tl.int64)
-            if part == 0:
-                wanted = (stop - begin > long) & (begin < first)
-            else:
-                wanted = (stop - begin > long) & (begin >= first)
-                starting = tl.where(wanted, s, starting)
-            low = tl.maximum(begin, first)
-            high = tl.where(wanted, tl.minimum(stop, end), low)
-            total = tl.zeros([Q], tl.float32)
-            sums = tl.zeros([Q, COLUMNS], tl.float32)
-            for step in range(low, high, Q):
-                k = step + tl.arange(0, Q)
-                live = k < high
-                row, w = _weights_at(k, live, index, weights, factor)
-                read = _rows_at(
-                    row, live, values, pointers, shift, stride, offset, rows, DTYPE, DIM, COLUMNS
-                )
-                sums += read * w[:, None]
-                total += w
-            slot = c * 2 + part
-            tl.store(partial + slot * DIM + column, tl.sum(sums, 0), mask=column < DIM)
-            tl.store(weight_of + slot, tl.sum(total))
-        tl.store(begun + c, starting)
+    """Sums of what lies in a piece of the segment of each of its slots; GROUP pieces a program, as
+    most often there is nothing to do."""
+    begin = tl.program_id(0).to(tl.int64) * 2 * GROUP
+    column = tl.arange(0, COLUMNS)
+    if tl.max(tl.load(slots + begin + tl.arange(0, 2 * GROUP))) >= 0:
+        for slot in range(begin, begin + 2 * GROUP):
+            s = tl.load(slots + slot)
+            if s >= 0:
+                first = (slot >> 1) << log_long
+                low = tl.maximum(tl.load(offsets + s).to(tl.int64), first)
+                end = tl.minimum(first + (1 << log_long), n)
+                high = tl.minimum(tl.load(offsets + s + 1).to(tl.int64), end)
+                total = tl.zeros([Q], tl.float32)
+                sums = tl.zeros([Q, COLUMNS], tl.float32)
+                for step in range(low, high, Q):
+                    k = step + tl.arange(0, Q)
+                    live = k < high
+                    row, w = _weights_at(k, live, index, weights, factor)
+                    sums += w[:, None] * _rows_at(
+                        row, live, values, pointers, shift, stride, offset, rows,
+                        DTYPE, DIM, COLUMNS,
+                    )  # fmt: skip
+                    total += w
+                tl.store(partial + slot * DIM + column, tl.sum(sums, 0), mask=column < DIM)
+                tl.store(weight_of + slot, tl.sum(total))
 
 
-@triton.jit(do_not_specialize=["long"])
+@triton.jit(do_not_specialize=["log_long"])
 def _join(
-    any_long, partial, weight_of, begun, offsets, out, scale, long,
-    DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr,
+    slots, partial, weight_of, offsets, out, scale, log_long,
+    DIM: tl.constexpr, COLUMNS: tl.constexpr, Q: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """The long segment that begins in piece c: its part there and those of the pieces after."""
-    if tl.load(any_long) != 0:
-        c = tl.program_id(0).to(tl.int64)
-        s = tl.load(begun + c)
-        if s >= 0:
-            last = (tl.load(offsets + s + 1).to(tl.int64) - 1) // long
-            column = tl.arange(0, COLUMNS)
-            total = tl.zeros([Q], tl.float32)
-            sums = tl.zeros([Q, COLUMNS], tl.float32)
-            for step in range(c, last + 1, Q):
-                piece = step + tl.arange(0, Q)
-                slot = piece * 2 + (piece == c).to(tl.int64)
-                live = piece <= last
-                mask = live[:, None] & (column < DIM)[None, :]
-                at = partial + slot[:, None] * DIM + column[None, :]
-                sums += tl.load(at, mask=mask, other=0)
-                total += tl.load(weight_of + slot, mask=live, other=0)
-            pooled = tl.sum(sums, 0)
-            if scale is not None:
-                weight = tl.sum(total)
-                inverse = tl.where(weight > 0, 1.0 / weight, 0.0)
-                pooled *= inverse
-                tl.store(scale + s, inverse)
-            tl.store(out + s * DIM + column, pooled.to(out.dtype.element_ty), mask=column < DIM)
+    """The long segments that begin in some pieces: their part there and those of pieces after."""
+    begin = tl.program_id(0).to(tl.int64) * GROUP
+    column = tl.arange(0, COLUMNS)
+    if tl.max(tl.load(slots + (begin + tl.arange(0, GROUP)) * 2 + 1)) >= 0:
+        for c in range(begin, begin + GROUP):
+            s = tl.load(slots + c * 2 + 1)
+            if s >= 0:
+                last = (tl.load(offsets + s + 1).to(tl.int64) - 1) >> log_long
+                total = tl.zeros([Q], tl.float32)
+                sums = tl.zeros([Q, COLUMNS], tl.float32)
+                for step in range(c, last + 1, Q):
+                    piece = step + tl.arange(0, Q)
+                    slot = piece * 2 + (piece == c).to(tl.int64)
+                    live = piece <= last
+                    mask = live[:, None] & (column < DIM)[None, :]
+                    at = partial + slot[:, None] * DIM + column[None, :]
+                    sums += tl.load(at, mask=mask, other=0)
+                    total += tl.load(weight_of + slot, mask=live, other=0)
+                pooled = tl.sum(sums, 0)
+                if scale is not None:
+                    weight = tl.sum(total)
+                    inverse = tl.where(weight > 0, 1.0 / weight, 0.0)
+                    pooled *= inverse
+                    tl.store(scale + s, inverse)
+                pooled = pooled.to(out.dtype.element_ty)
+                tl.store(out + s * DIM + column, pooled, mask=column < DIM)
 
 
 def pool(
@@ -217,67 +227,57 @@ def pool(
         return
     kind = "short" if n // count <= SHORT else "segment"
     shape, at_once, warps = shape_of(kind, out.device, dim, out.dtype)
-    q = min(at_once, max(below(n // count), 1))
+    q = abreast(at_once, n, count, shape["COLUMNS"])
     source = (values, *(table or (None, 0, 0)), slot, rows, index, offsets, weights, factor)
-    any_long = flag(n, out.device)
+    long = long_of(n, count)
+    slots = slots_of(n, long, out.device)
     segments = max(at_once * WIDEN // q, 1)
     launch(
-        _whole, cover(count, segments), *source, out, scale, any_long, count, LONG,
+        _whole, cover(count, segments), *source, out, scale, slots, count, log2(long),
         warps=warps, SEGMENTS=segments, Q=q, **shape,
     )  # fmt: skip
-    if any_long is not None:
-        _pool_long(any_long, source, out, scale, **shape)
+    if slots is not None:
+        _pool_long(slots, long, source, out, scale, **shape)
 
 
 def pool_long(
     out: Tensor, index: Tensor, offsets: Tensor, values: Tensor, *factors: Tensor | None
 ) -> None:
-    """`pool` for none but segments of more than LONG values: the rest of `out` stays as it was."""
+    """`pool` for none but segments longer than `long_of`: the rest of `out` stays as it was."""
     count, n, dim = len(offsets) - 1, len(index), out.shape[1]
-    any_long = flag(n, out.device)
-    if any_long is not None and count:
-        launch(_mark, cover(count, MARKED), offsets, any_long, count, LONG, BLOCK=MARKED)
+    long = long_of(n, count)
+    slots = slots_of(n, long, out.device)
+    if slots is not None and count:
+        launch(_mark_long, cover(count, MARKED), offsets, slots, count, log2(long), BLOCK=MARKED)
         source = (values, None, 0, 0, 0, None, index, offsets, *factors)
-        _pool_long(
-            any_long, source, out, None, **shape_of("segment", out.device, dim, out.dtype)[0]
-        )
+        shape = shape_of("segment", out.device, dim, out.dtype)[0]
+        _pool_long(slots, long, source, out, None, **shape)
 
 
-def shape_of(
-    kind: str, device: torch.device, dim: int, dtype: torch.dtype
-) -> tuple[dict[str, Any], int, int]:
-    """Constants of a kernel, rows of `dim` elements that a program sums at once, and its warps; by
-    what `tuning` has for a kind."""
-    columns = power_of_two(dim)
-    choice = chosen(kind, columns, device)
-    # Twice the elements where they are half as wide, so that as many bytes are in flight.
-    at_once = max(choice.tile * 4 // dtype.itemsize // columns, 1)
-    return dict(DTYPE=DTYPES[dtype], DIM=dim, COLUMNS=columns), at_once, choice.warps
-
-
-def flag(n: int, device: torch.device) -> Tensor | None:
-    """A cleared flag for "some segment is long", None if none of n values can be."""
-    if n <= LONG:
+def slots_of(n: int, long: int, device: torch.device) -> Tensor | None:
+    """Slots of the pieces of n values, all empty; None if no segment can be long."""
+    if n <= long:
         return None
-    any_long = torch.empty(1, dtype=torch.int32, device=device)
-    fill(any_long, 0)
-    return any_long
+    slots = torch.empty(2 * GROUP * cover(n, long * GROUP), dtype=torch.int64, device=device)
+    fill(slots, -1)
+    return slots
 
 
 def _pool_long(
-    any_long: Tensor, source: tuple[Any, ...], out: Tensor, scale: Tensor | None, **shape: Any
+    slots: Tensor, long: int, source: Any, out: Tensor, scale: Tensor | None, **shape: Any
 ) -> None:
     index, offsets = source[6:8]
-    n, count, dim, device = len(index), len(offsets) - 1, out.shape[1], out.device
-    pieces = cover(n, LONG)
-    partial = torch.empty(pieces * 2, dim, dtype=torch.float32, device=device)
-    weight_of = torch.empty(pieces * 2, dtype=torch.float32, device=device)
-    begun = torch.empty(pieces, dtype=torch.int64, device=device)
-    q = max(2048 * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
+    n, dim, pieces = len(index), out.shape[1], len(slots) // 2
+    partial = torch.empty(pieces * 2, dim, dtype=torch.float32, device=out.device)
+    weight_of = torch.empty(pieces * 2, dtype=torch.float32, device=out.device)
+    # Interpreted, a program costs more than what it does.
+    q = max(PIECE * (WIDEN if INTERPRETED else 1) // shape["COLUMNS"], 1)
+    warps = max(min(q, long) * shape["COLUMNS"] // 512, 1)
     launch(
-        _pieces, pieces, *source, any_long, partial, weight_of, begun, count, n, LONG, Q=q, **shape
-    )
+        _pieces, pieces // GROUP, *source, slots, partial, weight_of, n, log2(long),
+        warps=min(warps, 4), Q=min(q, long), GROUP=GROUP, **shape,
+    )  # fmt: skip
     launch(
-        _join, pieces, any_long, partial, weight_of, begun, offsets, out, scale, LONG, Q=q,
-        DIM=dim, COLUMNS=shape["COLUMNS"],
+        _join, pieces // GROUP, slots, partial, weight_of, offsets, out, scale, log2(long),
+        warps=min(warps, 4), Q=q, GROUP=GROUP, DIM=dim, COLUMNS=shape["COLUMNS"],
     )  # fmt: skip

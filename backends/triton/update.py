@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.launch import WIDEN, below, cover, launch
+from backends.triton.launch import WIDEN, cover, launch
 from backends.triton.rows import (
     Grid,
     addresses_of,
@@ -19,7 +19,8 @@ from backends.triton.rows import (
     table_of,
     tile_of,
 )
-from backends.triton.segments import LONG, pool_long, shape_of, sums_of
+from backends.triton.segment_shapes import abreast, long_of, shape_of
+from backends.triton.segments import pool_long, sums_of
 from recis_core.blocks import Blocks
 
 # Arguments of every optimizer's kernel that must not lead to a compilation of their own.
@@ -115,28 +116,31 @@ def update(
     n, dim = len(rows), blocks.dim("weight")
     if leaves is None:
         programs, shape = grid_of("update", n, dim, rows.device)
-        source, shape = (None, None, None, None), {**shape, "Q": 1}
+        source, long, shape = (None, None, None, None), 0, {**shape, "Q": 1}
     else:
         programs, shape = _fused_grid(n, len(leaves.segments), dim, rows.device)
-        source = (*leaves, _spilled(grad, scale, leaves, n, dim))
+        long = long_of(len(leaves.segments), n)
+        source = (*leaves, _spilled(grad, scale, leaves, n, dim, long))
     launch(
-        kernel, programs, *table_of(blocks), *offsets, rows, grad, scale, rate, *source, LONG, n,
+        kernel, programs, *table_of(blocks), *offsets, rows, grad, scale, rate, *source, long, n,
         *scalars, WEIGHT=dtype_of(blocks, "weight"), **constants, **shape,
     )  # fmt: skip
 
 
 def _fused_grid(n: int, values: int, dim: int, device: torch.device) -> Grid:
     shape, at_once, warps = shape_of("fused", device, dim, torch.float32)
-    q = min(at_once, max(below(values // max(n, 1)), 1))
+    q = abreast(at_once, values, n, shape["COLUMNS"])
     rows = max(at_once * WIDEN // q, 1)
     constants = dict(DIM=dim, COLUMNS=shape["COLUMNS"], ROWS=rows, Q=q, warps=warps)
     return Grid(cover(n, rows) if dim else 0, constants)
 
 
-def _spilled(grad: Tensor, scale: Tensor | None, leaves: Leaves, n: int, dim: int) -> Tensor | None:
+def _spilled(
+    grad: Tensor, scale: Tensor | None, leaves: Leaves, n: int, dim: int, long: int
+) -> Tensor | None:
     """Gradients [n, dim] of which those of long segments are formed, None if there can be none."""
     starts, segments, weights = leaves
-    if len(segments) <= LONG:
+    if len(segments) <= long:
         return None
     spilled = torch.empty(n, dim, dtype=torch.float32, device=grad.device)
     pool_long(spilled, segments, starts, grad, weights, scale)
