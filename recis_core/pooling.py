@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,11 +64,13 @@ def pool(
     way: Route,
     blocks: Blocks,
     rows: Tensor,
+    memory: Tensor | None = None,
 ) -> Leaves:
     """The leaves made of `rows`, which this rank owns and answers who asked with.
 
     All but the ragged ones are sums, so that one launch makes them; a mean is a sum, scaled, and a
-    position of a tile a sum of one value or none.
+    position of a tile a sum of one value or none. `memory` [leaf rows, dim]: where they are to be,
+    if it is as large as they are and none is ragged.
     """
     sizes = packed.sizes(runs)
     pooled = [run for run in runs if run.pooling != "ragged"]
@@ -85,7 +87,10 @@ def pool(
         weights = None if packed.weights is None else packed.weights[:values]
         args = index, packed.offsets[: end + 1], weights
         if answered is None:
-            sums = kernels.rows_pool(blocks, "weight", rows, *args)
+            fits = memory is not None and features == len(sizes) and len(memory) == end
+            into = {"out": memory.detach()} if memory is not None and fits else {}
+            pool_rows: Callable[..., Tensor] = kernels.rows_pool
+            sums = pool_rows(blocks, "weight", rows, *args, **into)
         else:
             sums = kernels.segment_sum(answered, *args)
         scale = scaled(kernels, pooled, packed, way, sums)

@@ -19,6 +19,7 @@ from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard, step_if, steps_if_told
 from recis_core.data import Batch
 from recis_core.dense import forward_of
+from recis_core.dense_graph import Act, DenseGraph, dense_pass, nothing, require_graph
 from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
@@ -30,7 +31,7 @@ from recis_core.optim import RowOptimizer, Rule
 from recis_core.pending import Pending
 from recis_core.pipeline import depth_of
 from recis_core.settings import Settings, TrainReader
-from recis_core.step import Act, Launched, Numbers, Ready, gradients, nothing, pipeline_of
+from recis_core.step import Launched, Numbers, Ready, gradients, pipeline_of
 from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
@@ -73,6 +74,9 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = getattr(model, "parameter_groups", lambda: self.parameters)()
         self.dense_optimizer = settings.dense(groups) if self.parameters else None
+        if settings.graph:
+            require_graph(self.embedding, settings.accumulation)
+        self.run = DenseGraph(self.embedding, self.parameters) if settings.graph else dense_pass
         self.optimizers = [o for o in (self.dense_optimizer, self.row_optimizer) if o is not None]
         self.schedulers = (
             [settings.scheduler(o) for o in self.optimizers] if settings.scheduler else []
@@ -208,12 +212,13 @@ class Trainer:
         `meanwhile`: see `gradients`.
         """
         self.model.train()
-        shares = gradients(self.model, self.forward, self.embedding, ready, meanwhile)
+        given = self.model, self.forward, self.embedding, ready, meanwhile
+        shares = gradients(*given, self.run)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         read = None if steps_if_told(dense) else numbers.read
-        given = self.parameters, self.embedding, settings.clip, settings.guard > 0, read
-        clipped = clip_and_guard(*given)
+        guard = settings.guard > 0
+        clipped = clip_and_guard(self.parameters, self.embedding, settings.clip, guard, read)
         numbers.send(clipped.norm)
         settled()
         if clipped.finite:

@@ -28,17 +28,16 @@ def test_it_begins_as_its_linear_part() -> None:
         inputs[f.name] = torch.randn(4, *([f.length] if f.length else []), f.table.dim)
     leaves = [inputs[f.name] for f in model.features]
     flat = [x.sum(1) / x.shape[1] ** 0.5 if x.dim() == 3 else x for x in leaves]
-    x = torch.cat([*flat, *(inputs[n] for n in model.dense)], 1)
+    spare = torch.zeros(4, model.spare)
+    x = torch.cat([*flat, *(inputs[n] for n in model.dense), spare], 1)
     torch.testing.assert_close(model(inputs), model.wide(x).squeeze(1))
 
 
 def test_larger_tables_begin_to_count_more_slowly() -> None:
     config = mse.CONFIGS["small"]
-    weight = (
-        mse.MseModel(config)
-        .wide.weight[0]
-        .split([*(f.dim for f in mse.fields(config)), config.dense])
-    )
+    model = mse.MseModel(config)
+    parts = [*(f.dim for f in mse.fields(config)), config.dense + model.spare]
+    weight = model.wide.weight[0].split(parts)
     for field, own in zip(mse.fields(config), weight, strict=False):
         length = float(own.square().sum().sqrt().detach())
         assert length == pytest.approx(min(1.0, (200 / field.column.vocab) ** 0.25), rel=1e-5)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 class RecencySum(nn.Module):
@@ -62,3 +63,16 @@ def wide(begins: Sequence[tuple[int, float]], outputs: int = 1) -> nn.Linear:
         layer.weight[:] = torch.cat([torch.full((n,), weight) for n, weight in begins])
         layer.bias.zero_()
     return layer
+
+
+def widen(layer: nn.Module, inputs: int = 0, outputs: int = 0) -> None:
+    """Give a Linear so many more inputs and outputs, with weights of zero.
+
+    Rows that do not begin at 16 bytes keep a GPU from its fast kernels for products.
+    """
+    assert isinstance(layer, nn.Linear)
+    layer.weight = nn.Parameter(pad(layer.weight.detach(), (0, inputs, 0, outputs)))
+    if outputs:
+        layer.bias = nn.Parameter(pad(layer.bias.detach(), (0, outputs)))
+    layer.in_features += inputs
+    layer.out_features += outputs

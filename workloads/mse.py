@@ -16,7 +16,7 @@ from recis_core.task import Task
 from workloads.columns import IdColumn
 from workloads.definition import Defaults
 from workloads.demand import Demand, shown
-from workloads.dense import LowRankCross, RecencySum, mlp, wide
+from workloads.dense import LowRankCross, RecencySum, mlp, wide, widen
 from workloads.manifest import read_manifest
 from workloads.synthetic import LABEL, write_data
 from workloads.teacher import Part, Target, Teacher
@@ -83,6 +83,7 @@ CONFIGS = {
 # A second target shares the ids' part and turns the dense one round; its loss counts half.
 TARGETS = (Target(LABEL), Target(f"{LABEL}_1", ids=0.7, dense=-1.5))
 SHARES = (1.0, 0.5)
+ALIGN = 8  # columns of which a product's rows are whole numbers: 16 bytes in 16 bits, see `widen`
 FEW = 200  # ids of a column that rows show often enough each; beyond it, the more ids the less each
 
 
@@ -192,6 +193,10 @@ class MseModel(nn.Module):
         self.mlp = mlp(width, config.hidden, outputs=config.targets, zero=True)
         begins = [(f.dim, f.dim**-0.5 * min(1.0, FEW / f.column.vocab) ** 0.25) for f in found]
         self.wide = wide([*begins, (len(self.dense), 0.0)], config.targets)
+        self.spare = -width % ALIGN
+        for layer in (self.cross.down, self.mlp[0], self.wide):
+            widen(layer, inputs=self.spare)
+        widen(self.cross.up, outputs=self.spare)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         leaves = [inputs[f.name] for f in self.features]
@@ -199,9 +204,14 @@ class MseModel(nn.Module):
             self.recency[f.name](x) if f.pooling == "tile" else x
             for f, x in zip(self.features, leaves, strict=True)
         ]
-        x = torch.cat([*flat, *(inputs[name] for name in self.dense)], 1)
-        logits = self.mlp(self.cross(x)) + self.wide(x)
+        spare = flat[0].new_zeros(len(flat[0]), self.spare)
+        x = torch.cat([*flat, *(inputs[name] for name in self.dense), spare], 1)
+        logits = self.head(x)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [rows, targets] of everything side by side."""
+        return self.mlp(self.cross(x)) + self.wide(x)
 
 
 def feature_of(field: Field) -> Feature:
