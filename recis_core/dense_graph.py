@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,17 +59,40 @@ def require_graph(embedding: Embedding, accumulation: int) -> None:
     raise ValueError(f"the dense part cannot be a CUDA graph: {reason}")
 
 
+class Recorded(NamedTuple):
+    """What replays the launches of a `dense_pass`, and the memory where they leave its share of the
+    loss and the gradients of the tensors asked for, None where one gets none."""
+
+    replay: Act
+    share: Tensor
+    grads: list[Tensor | None]
+
+
+def recorded(run: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Recorded:
+    """The launches of `run`, a `dense_pass`, as a graph; nothing is done yet.
+
+    RuntimeError if something in it cannot be captured.
+    """
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # Other threads go on reading files meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            share = run()
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        raise RuntimeError(f"the dense part cannot be a CUDA graph: {said}") from error
+    return Recorded(graph.replay, share, [tensor.grad for tensor in tensors])
+
+
 @dataclass(frozen=True)
 class Captured:
-    """A graph, the memory it reads and that it writes: both stay where they are."""
+    """What was recorded for batches of certain `shapes`, and the memory it reads: what batches give
+    and their leaves. All of it stays where it is."""
 
-    graph: torch.cuda.CUDAGraph
-    shapes: Sequence[Any]
-    given: Sequence[Tensor]
-    leaves: Sequence[Tensor]
-    leaf_grads: Sequence[Tensor | None]
-    grads: Sequence[Tensor | None]
-    share: Tensor
+    recorded: Recorded
+    shapes: Any
+    given: list[Tensor]
+    leaves: list[Tensor]
 
 
 class DenseGraph:
@@ -104,42 +127,32 @@ class DenseGraph:
         known = self._captured
         if known is None or known.shapes != shapes:
             return dense_pass(forward, inputs, target, total, meanwhile)
-        torch._foreach_copy_(list(known.given), given)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(known.given, given)  # pyright: ignore[reportPrivateImportUsage]
         for leaves, own in zip(known.leaves, whole, strict=True):
             if leaves.data_ptr() != own.data_ptr():
                 leaves.copy_(own)
         meanwhile()
-        known.graph.replay()
+        known.recorded.replay()
         self.replays += 1
-        for tensor, grad in zip(
-            [*whole, *self._parameters], [*known.leaf_grads, *known.grads], strict=True
-        ):
+        for tensor, grad in zip([*whole, *self._parameters], known.recorded.grads, strict=True):
             tensor.grad = grad
-        return known.share
+        return known.recorded.share
 
     def _capture(
         self, forward: Forward, inputs: Inputs, target: Target, total: Tensor, shapes: Any
     ) -> Captured:
-        """RuntimeError if something in it cannot be captured."""
-        leaves = inputs.leaves
-        assert isinstance(leaves, LeafViews)
+        """The dense pass of such batches, reading copies of what this one gives, and its leaves."""
+        leaves: Any = inputs.leaves
         given = [tensor.clone() for tensor in given_of(inputs, target, total)]
         own = Inputs(dict(zip(inputs.dense, given, strict=False)), leaves)
         labels, total, *weights = given[len(inputs.dense) :]
         target = replace(target, labels=labels, weights=weights[0] if weights else None)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # Other threads go on reading files meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                share = dense_pass(forward, own, target, total)
-        except RuntimeError as error:
-            said = str(error).splitlines()[0]
-            raise RuntimeError(f"the dense part cannot be a CUDA graph: {said}") from error
-        self._embedding.memory = [each.detach() for each in leaves.whole]
-        leaf_grads = [each.grad for each in leaves.whole]
-        grads = [each.grad for each in self._parameters]
-        memory = self._embedding.memory
-        return Captured(graph, shapes, given, memory, leaf_grads, grads, share)
+        tensors = [*leaves.whole, *self._parameters]
+        made = recorded(lambda: dense_pass(forward, own, target, total), tensors)
+        # From now on leaves are pooled into the memory of these.
+        memory = [each.detach() for each in leaves.whole]
+        self._embedding.memory = memory
+        return Captured(made, shapes, given, memory)
 
 
 def given_of(inputs: Inputs, target: Target, total: Tensor) -> list[Tensor]:
