@@ -84,6 +84,16 @@ def recorded(run: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Recorded:
     return Recorded(graph.replay, share, [tensor.grad for tensor in tensors])
 
 
+def run_of(
+    graph: bool, accumulation: int, embedding: Embedding, parameters: Sequence[Tensor]
+) -> Callable[..., Tensor]:
+    """What runs the dense part of a training: `dense_pass`, or a `DenseGraph` of it."""
+    if not graph:
+        return dense_pass
+    require_graph(embedding, accumulation)
+    return DenseGraph(embedding, parameters)
+
+
 @dataclass(frozen=True)
 class Captured:
     """What was recorded for batches of certain `shapes`, and the memory it reads: what batches give

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from recis_core.data import Batch
-from recis_core.dense_graph import Act, dense_pass, nothing
+from recis_core.dense_graph import Act, nothing
 from recis_core.embedding import Embedding, Prepared
 from recis_core.objective import Target, inputs_of, target_of, total_of
 from recis_core.pipeline import Pipeline
@@ -92,15 +92,15 @@ class Launched:
 def gradients(
     model: Any,
     forward: Callable[[Mapping[str, Tensor]], Any],
+    run: Callable[..., Tensor],
     embedding: Embedding,
     ready: Sequence[Ready],
     meanwhile: Act = nothing,
-    run: Callable[..., Tensor] = dense_pass,
 ) -> list[Tensor]:
     """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
 
-    `forward`: how the model is called. `meanwhile` is called before the last backward(), during
-    which another thread has the interpreter. `run`: `dense_pass`, or what does the same.
+    `forward`: how the model is called. `run`: `dense_pass`, or what does the same. `meanwhile` is
+    called before the last backward(), during which another thread has the interpreter.
     """
     # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
     total = total_of([each.target for each in ready])

@@ -19,7 +19,7 @@ from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard, step_if, steps_if_told
 from recis_core.data import Batch
 from recis_core.dense import forward_of
-from recis_core.dense_graph import Act, DenseGraph, dense_pass, nothing, require_graph
+from recis_core.dense_graph import Act, nothing, run_of
 from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
@@ -74,20 +74,17 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = getattr(model, "parameter_groups", lambda: self.parameters)()
         self.dense_optimizer = settings.dense(groups) if self.parameters else None
-        if settings.graph:
-            require_graph(self.embedding, settings.accumulation)
-        self.run = DenseGraph(self.embedding, self.parameters) if settings.graph else dense_pass
+        self.run = run_of(settings.graph, settings.accumulation, self.embedding, self.parameters)
         self.optimizers = [o for o in (self.dense_optimizer, self.row_optimizer) if o is not None]
         self.schedulers = (
             [settings.scheduler(o) for o in self.optimizers] if settings.scheduler else []
         )
-        self.step = self.epoch = self.rows = self.skipped = 0
+        self.step = self.epoch = self.rows = self.skipped = self.skipped_in_a_row = 0
         self.running = RunningLoss()
         self.metrics: dict[str, float] = {}
         self.evaluated = self._saved = -1  # the step `metrics` are of; of the last checkpoint
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
-        self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
         self._position: Any = None  # while the reader is ahead of the training
 
@@ -208,12 +205,10 @@ class Trainer:
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
-        `settled` is called before anything but new rows changes: a step before must be by then.
-        `meanwhile`: see `gradients`.
+        `settled` is called before anything but new rows changes; `meanwhile`: see `gradients`.
         """
         self.model.train()
-        given = self.model, self.forward, self.embedding, ready, meanwhile
-        shares = gradients(*given, self.run)
+        shares = gradients(self.model, self.forward, self.run, self.embedding, ready, meanwhile)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         read = None if steps_if_told(dense) else numbers.read

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import backends
-from recis_core import dense_graph, train
+from recis_core import dense_graph
 from recis_core.dense_graph import WARM, DenseGraph, Recorded
 from recis_core.leaves import LeafViews
 from tests.toy import MemoryReader, Record, ToyModel, toy_batches, toy_trainer
@@ -38,7 +38,7 @@ def test_replayed_steps_are_the_same(
     backend: str, overlap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dense_graph, "recorded", repeated)
-    monkeypatch.setattr(train, "require_graph", lambda *about: None)
+    monkeypatch.setattr(dense_graph, "require_graph", lambda *about: None)
     # Views of a graph's memory are made once; launched anew they must be made anew.
     named = LeafViews.named
     monkeypatch.setattr(LeafViews, "named", lambda own: own._views.clear() or named(own))
