@@ -52,7 +52,8 @@ def first_losses(asked: argparse.Namespace) -> dict[str, Any]:
     for name in asked.agree:
         began = time.perf_counter()
         try:
-            subject = Subject(asked, name, precision="float32")
+            how = {"compile": asked.compile, "graph": asked.graph}
+            subject = Subject(asked, name, precision="float32", **how)
             subject.go(LOSSES)
         except Exception as error:
             found[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
@@ -124,6 +125,7 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         samples = subject.go(2 * asked.turn)
         own: dict[str, Any] = {"samples": samples, "step": statistics.median(samples)}
         own["device"] = subject.busy(2 * asked.turn)
+        own["idle_traced"] = own["device"].pop("idle", None)
         if place is not None:
             given = subject.trainer.model, asked.staged[0].rows, asked.turn, asked.device
             own["read_rows_per_s"] = read_rate(place, *given)
@@ -132,7 +134,8 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         parts = {key: round(1e3 * part, 2) for key, part in own["device"].items()}
         own.setdefault("read_rows_per_s", None)
         say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}")
-        say(f"  idle {own['idle']:.1%}, rows/s read alone: {own['read_rows_per_s']}")
+        say(f"  idle {own['idle']:.1%}, in the trace {own['idle_traced']}")
+        say(f"  rows/s read alone: {own['read_rows_per_s']}")
         del subject
 
 
