@@ -110,6 +110,8 @@ class DenseGraph:
 
     Leaves are pooled straight into the graph's memory, which `embedding` is told of. What the model
     does must not depend on what its tensors hold, and its parameters stay where they are.
+    A replay takes the host no time in which another thread could have the interpreter: then
+    `meanwhile` is left to the caller.
     """
 
     def __init__(self, embedding: Embedding, parameters: Sequence[Tensor]) -> None:
@@ -141,7 +143,6 @@ class DenseGraph:
         for leaves, own in zip(known.leaves, whole, strict=True):
             if leaves.data_ptr() != own.data_ptr():
                 leaves.copy_(own)
-        meanwhile()
         known.recorded.replay()
         self.replays += 1
         for tensor, grad in zip([*whole, *self._parameters], known.recorded.grads, strict=True):
