@@ -53,7 +53,7 @@ class Leaves:
         A scale looked up for each value costs as much as a narrow row.
         """
         if self.scale is not None:
-            grad[: len(self.scale)] *= self.scale[:, None]
+            grad[: len(self.scale)].mul_(self.scale[:, None])
 
 
 def pool(
@@ -114,7 +114,7 @@ def scaled(
     ones = torch.ones(max(len(way), 1), 1, device=sums.device)
     args = ones, way.inverse[:values], packed.offsets[: end + 1], weights
     _, scale = kernels.segment_mean(*args)
-    sums[:end] *= scale[:, None]
+    sums[:end].mul_(scale[:, None])  # `*=` would also copy it to itself
     return scale
 
 
