@@ -84,14 +84,22 @@ class Bound:
         device = torch.device(device)
         return cls(op, call, backend, device, checked, params=op.params, gives=gives)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, out: Tensor | None = None) -> Any:
+        """`out`: memory for the only output, which is then what is returned."""
         verify(self.op, self.params, args, self.device, self.checked)
         args = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in args)
         outs = self.op.outs(*args)
+        if out is not None:
+            verify_outputs(self, outs, (out,))
         if self.gives:
             returned = self.call(*args)
             tensors = returned if isinstance(returned, tuple) else (returned,) * bool(outs)
             verify_outputs(self, outs, tensors)
+            if out is not None:
+                tensors = (out.copy_(tensors[0]),)
+        elif out is not None:
+            self.call(*args, out)
+            tensors = (out,)
         else:
             tensors = tuple(
                 self.empty(o.shape, dtype=torch_dtype(o.dtype), device=self.device) for o in outs

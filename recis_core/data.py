@@ -98,14 +98,17 @@ class Unpacked(Mapping[str, Tensor | Ragged]):
         found: list[Span | None] = []
         for name, dtype in kinds:
             p = placed.get(name)
-            if p is None or flat[p.target][1] is not dtype or len(p.levels) > 1:
+            if p is None:
                 found.append(None)
-            elif p.width is not None:
-                values = flat[p.target][0]
-                found.append(Span(values, p.begin, p.count, rows, p.width, None, 0))
+                continue
+            _, target, width, begin, count, levels, at = p
+            values, held = flat[target]
+            if held is not dtype or len(levels) > 1:
+                found.append(None)
+            elif width is not None:
+                found.append(Span(values, begin, count, rows, width, None, 0))
             else:
-                values = flat[p.target][0]
-                found.append(Span(values, p.begin, p.count, rows, 0, bounds, p.bounds[0]))
+                found.append(Span(values, begin, count, rows, 0, bounds, at[0]))
         return found
 
     def __getitem__(self, name: str) -> Tensor | Ragged:

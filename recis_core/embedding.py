@@ -96,6 +96,8 @@ class Embedding:
         # In the order in which they are packed, so that what is transformed lies in it.
         order = [f for runs in self.runs for run in runs for f in run.features]
         self.transform = Features(order, kernels)
+        # Of each group, where leaves are to lie that train, if they are as large; see `DenseGraph`.
+        self.memory: Sequence[Tensor] = ()
         self._steps: list[Step] = []
         self.gradients: dict[str, LeafGradients | RowGradients] = {}
 
@@ -168,8 +170,9 @@ class Embedding:
     def _leaves(self, i: int, ready: Prepared, rows: Tensor) -> Leaves:
         group, runs, asked = self.groups[i], self.runs[i], ready.asked[i]
         made = pooling.pool(
-            self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows
-        )
+            self.kernels, self.exchange, runs, asked.packed, asked.route, group.blocks, rows,
+            self.memory[i] if ready.train and self.memory else None,
+        )  # fmt: skip
         if ready.train:
             self._steps.append(Step(group, asked, rows, made))
         return made

@@ -85,9 +85,9 @@ class Pipeline(Generic[S, T]):
         return item
 
     def fill(self) -> None:
-        """Begin to make what is to be ahead."""
+        """Begin to make what is to be ahead, unless it is there."""
         self._filled()
-        if self._thread is not None:
+        if self._thread is not None and len(self._ready) < self.depth:
             spent, self._spent = self._spent, []
             self._filling = self._thread.submit(self._fill, spent)
 
@@ -110,7 +110,8 @@ class Pipeline(Generic[S, T]):
             self._read = self._read or self._one()
 
     def retire(self, items: Sequence[T]) -> None:
-        """Nothing more will be launched that uses `items`."""
+        """Nothing more will be launched that uses `items`; what is to be ahead is by then."""
+        self.fill()
         self._filled()
         if self._side is not None:
             done = torch.cuda.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,7 @@ class Leaves:
         A scale looked up for each value costs as much as a narrow row.
         """
         if self.scale is not None:
-            grad[: len(self.scale)] *= self.scale[:, None]
+            grad[: len(self.scale)].mul_(self.scale[:, None])
 
 
 def pool(
@@ -64,11 +64,13 @@ def pool(
     way: Route,
     blocks: Blocks,
     rows: Tensor,
+    memory: Tensor | None = None,
 ) -> Leaves:
     """The leaves made of `rows`, which this rank owns and answers who asked with.
 
     All but the ragged ones are sums, so that one launch makes them; a mean is a sum, scaled, and a
-    position of a tile a sum of one value or none.
+    position of a tile a sum of one value or none. `memory` [leaf rows, dim]: where they are to be,
+    if it is as large as they are and none is ragged.
     """
     sizes = packed.sizes(runs)
     pooled = [run for run in runs if run.pooling != "ragged"]
@@ -85,7 +87,10 @@ def pool(
         weights = None if packed.weights is None else packed.weights[:values]
         args = index, packed.offsets[: end + 1], weights
         if answered is None:
-            sums = kernels.rows_pool(blocks, "weight", rows, *args)
+            fits = memory is not None and features == len(sizes) and len(memory) == end
+            into = {"out": memory.detach()} if memory is not None and fits else {}
+            pool_rows: Callable[..., Tensor] = kernels.rows_pool
+            sums = pool_rows(blocks, "weight", rows, *args, **into)
         else:
             sums = kernels.segment_sum(answered, *args)
         scale = scaled(kernels, pooled, packed, way, sums)
@@ -109,7 +114,7 @@ def scaled(
     ones = torch.ones(max(len(way), 1), 1, device=sums.device)
     args = ones, way.inverse[:values], packed.offsets[: end + 1], weights
     _, scale = kernels.segment_mean(*args)
-    sums[:end] *= scale[:, None]
+    sums[:end].mul_(scale[:, None])  # `*=` would also copy it to itself
     return scale
 
 

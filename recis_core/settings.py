@@ -57,7 +57,8 @@ class Settings:
     the device is busy; None: 1 on a GPU, 0 on a CPU. `patience`: end after so many evaluations in a
     row that do not better `metric` (auc, grouped_auc, log_loss); None: never. `precision`: of the
     dense part; embedding rows, gradients' sums and updates are float32 either way. `compile`: the
-    dense part by `torch.compile` as one graph.
+    dense part by `torch.compile` as one graph. `graph`: its forward and backward pass as one CUDA
+    graph, for batches of the size that comes first; ValueError where that cannot be.
     """
 
     steps: int | None = None
@@ -76,6 +77,7 @@ class Settings:
     metric: str = "auc"
     precision: Precision = "float32"
     compile: bool = False
+    graph: bool = False
 
     def __post_init__(self) -> None:
         counts = "accumulation keep steps evaluate_every save_every threads patience"

@@ -9,18 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from recis_core.data import Batch
+from recis_core.dense_graph import Act, dense_pass, nothing
 from recis_core.embedding import Embedding, Prepared
-from recis_core.objective import Target, inputs_of, logits_of, loss_of, target_of, total_of
+from recis_core.objective import Target, inputs_of, target_of, total_of
 from recis_core.pipeline import Pipeline
 from recis_core.readback import Readback
 from recis_core.settings import TrainReader
 from recis_core.task import Task
-
-Act = Callable[[], None]
-
-
-def nothing() -> None:
-    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +92,26 @@ class Launched:
 def gradients(
     model: Any,
     forward: Callable[[Mapping[str, Tensor]], Any],
+    run: Callable[..., Tensor],
     embedding: Embedding,
     ready: Sequence[Ready],
     meanwhile: Act = nothing,
 ) -> list[Tensor]:
     """Forward and backward over micro-batches; -> the share of each in the step's mean loss.
 
-    `forward`: how the model is called. `meanwhile` is called before the last backward(), during
-    which another thread has the interpreter.
+    `forward`: how the model is called. `run`: `dense_pass`, or what does the same. `meanwhile` is
+    called before the last backward(), during which another thread has the interpreter.
     """
     # Every micro-batch's loss is divided by the weight of all: gradients then simply add up.
     total = total_of([each.target for each in ready])
     shares: list[Tensor] = []
+    if len(ready) > 1:
+        run = dense_pass  # a graph's gradients lie where the next batch's would
     for number, each in enumerate(ready, 1):
         each.target.checks.require()
         leaves = embedding.lookup(each.asked, train=True)
         inputs = inputs_of(model, each.batch, leaves)
-        tasks = len(each.target.shares)
-        share = loss_of(logits_of(forward, inputs, each.batch.rows, tasks), each.target, total)
-        if number == len(ready):
-            meanwhile()
-        share.backward()
+        last = number == len(ready)
+        shares.append(run(forward, inputs, each.target, total, meanwhile if last else nothing))
         embedding.accumulate()
-        shares.append(share.detach())
     return shares

@@ -19,6 +19,7 @@ from recis_core.checkpoint import CheckpointError
 from recis_core.clipping import clip_and_guard, step_if, steps_if_told
 from recis_core.data import Batch
 from recis_core.dense import forward_of
+from recis_core.dense_graph import Act, nothing, run_of
 from recis_core.early_stop import EarlyStop
 from recis_core.embedding import Embedding
 from recis_core.interrupt import Interrupt, Interrupted
@@ -30,7 +31,7 @@ from recis_core.optim import RowOptimizer, Rule
 from recis_core.pending import Pending
 from recis_core.pipeline import depth_of
 from recis_core.settings import Settings, TrainReader
-from recis_core.step import Act, Launched, Numbers, Ready, gradients, nothing, pipeline_of
+from recis_core.step import Launched, Numbers, Ready, gradients, pipeline_of
 from recis_core.task import tasks_of
 
 __all__ = ["Interrupted", "Settings", "TrainReader", "Trainer"]
@@ -73,17 +74,17 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = getattr(model, "parameter_groups", lambda: self.parameters)()
         self.dense_optimizer = settings.dense(groups) if self.parameters else None
+        self.run = run_of(settings.graph, settings.accumulation, self.embedding, self.parameters)
         self.optimizers = [o for o in (self.dense_optimizer, self.row_optimizer) if o is not None]
         self.schedulers = (
             [settings.scheduler(o) for o in self.optimizers] if settings.scheduler else []
         )
-        self.step = self.epoch = self.rows = self.skipped = 0
+        self.step = self.epoch = self.rows = self.skipped = self.skipped_in_a_row = 0
         self.running = RunningLoss()
         self.metrics: dict[str, float] = {}
         self.evaluated = self._saved = -1  # the step `metrics` are of; of the last checkpoint
         self.passed_over: tuple[str, ...] = ()
         self.interrupt = Interrupt()
-        self.skipped_in_a_row = 0
         self.early = EarlyStop(settings.metric, settings.patience)
         self._position: Any = None  # while the reader is ahead of the training
 
@@ -204,16 +205,15 @@ class Trainer:
     ) -> Launched:
         """Start one optimizer step over batches made ready; `settle` tells how it went.
 
-        `settled` is called before anything but new rows changes: a step before must be by then.
-        `meanwhile`: see `gradients`.
+        `settled` is called before anything but new rows changes; `meanwhile`: see `gradients`.
         """
         self.model.train()
-        shares = gradients(self.model, self.forward, self.embedding, ready, meanwhile)
+        shares = gradients(self.model, self.forward, self.run, self.embedding, ready, meanwhile)
         settings, dense = self.settings, self.dense_optimizer
         numbers = Numbers(shares)
         read = None if steps_if_told(dense) else numbers.read
-        given = self.parameters, self.embedding, settings.clip, settings.guard > 0, read
-        clipped = clip_and_guard(*given)
+        guard = settings.guard > 0
+        clipped = clip_and_guard(self.parameters, self.embedding, settings.clip, guard, read)
         numbers.send(clipped.norm)
         settled()
         if clipped.finite:

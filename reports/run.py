@@ -72,6 +72,7 @@ class Run:
     clip: float | None = None
     precision: Precision = "float32"
     compile: bool = False
+    graph: bool = False
     schedule: str = "constant"
     eps: float | None = None
 

@@ -52,7 +52,8 @@ def first_losses(asked: argparse.Namespace) -> dict[str, Any]:
     for name in asked.agree:
         began = time.perf_counter()
         try:
-            subject = Subject(asked, name, precision="float32")
+            how = {"compile": asked.compile, "graph": asked.graph}
+            subject = Subject(asked, name, precision="float32", **how)
             subject.go(LOSSES)
         except Exception as error:
             found[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
@@ -74,7 +75,7 @@ def first_losses(asked: argparse.Namespace) -> dict[str, Any]:
 
 def in_turns(asked: argparse.Namespace) -> dict[str, Any]:
     """Step times of the backends in turns, then stage times of a few steps of each."""
-    how = {"precision": asked.precision, "compile": asked.compile}
+    how = {"precision": asked.precision, "compile": asked.compile, "graph": asked.graph}
     subjects: dict[str, Subject] = {}
     found: dict[str, Any] = {}
     for name in asked.time:
@@ -118,12 +119,13 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         place = places[feed]
         if feed == "parquet":
             find("mse").write(asked.size, place, "parquet")
-        how = dict(precision=asked.precision, compile=asked.compile, guard=guard)
-        subject = Subject(asked, asked.time[0], place, **how)
+        how = dict(compile=asked.compile, graph=asked.graph, guard=guard)
+        subject = Subject(asked, asked.time[0], place, precision=asked.precision, **how)
         subject.go(len(asked.staged) + 4)
         samples = subject.go(2 * asked.turn)
         own: dict[str, Any] = {"samples": samples, "step": statistics.median(samples)}
         own["device"] = subject.busy(2 * asked.turn)
+        own["idle_traced"] = own["device"].pop("idle", None)
         if place is not None:
             given = subject.trainer.model, asked.staged[0].rows, asked.turn, asked.device
             own["read_rows_per_s"] = read_rate(place, *given)
@@ -132,7 +134,8 @@ def by_feed(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         parts = {key: round(1e3 * part, 2) for key, part in own["device"].items()}
         own.setdefault("read_rows_per_s", None)
         say(f"{feed}, guard {guard}: {own['step'] * 1e3:.2f} ms a step, busy {parts}")
-        say(f"  idle {own['idle']:.1%}, rows/s read alone: {own['read_rows_per_s']}")
+        say(f"  idle {own['idle']:.1%}, in the trace {own['idle_traced']}")
+        say(f"  rows/s read alone: {own['read_rows_per_s']}")
         del subject
 
 
@@ -157,6 +160,7 @@ def main() -> int:
     parser.add_argument("--time", nargs="*", default=["cuda", "torch"])
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graph", action="store_true", help="the dense part as one CUDA graph")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--batches", type=int, default=8, help="held in page-locked memory")
     parser.add_argument("--rounds", type=int, default=4)
@@ -185,6 +189,7 @@ def main() -> int:
     found["batch"], found["batches"] = batch, len(asked.staged)
     found["copy"], found["minimum_bytes"], found["flops"] = asked.copy, plan.step.total, plan.flops
     found["precision"], found["compile"] = asked.precision, asked.compile
+    found["graph"] = asked.graph
     try:
         if asked.agree:
             found["losses"] = first_losses(asked)

@@ -108,12 +108,13 @@ class Subject:
         return stages, sum(stages.get(stage, 0.0) for stage in Stopwatch.SPARSE)
 
     def busy(self, steps: int) -> dict[str, float]:
-        """Seconds of a mean step in which the GPU did something; see `busy_of`."""
+        """Seconds of a mean step in which the GPU did something, see `busy_of`; and "idle", the
+        share of the traced time in which it did nothing, see `idle_of`."""
         if not torch.cuda.is_available():
             return {}
         with DeviceTrace() as trace:
             self.go(steps)
-        return {what: own / steps for what, own in trace.busy().items()}
+        return {what: own / steps for what, own in trace.busy().items()} | {"idle": trace.idle()}
 
     @property
     def peak(self) -> int:

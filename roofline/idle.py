@@ -24,19 +24,37 @@ class DeviceTrace:
 
     def busy(self) -> dict[str, float]:
         """Seconds: see `busy_of`."""
+        return busy_of(self._spans())
+
+    def idle(self) -> float:
+        """Share: see `idle_of`."""
+        return idle_of(self._spans())
+
+    def _spans(self) -> list[Stretch]:
         from torch._C._autograd import DeviceType
 
         traced: Any = self._profile.profiler
-        return busy_of(
-            [
-                (e.start_ns(), e.start_ns() + e.duration_ns(), e.device_resource_id(), e.name())
-                for e in traced.kineto_results.events()
-                if e.device_type() == DeviceType.CUDA and e.duration_ns()
-            ]
-        )
+        return [
+            (e.start_ns(), e.start_ns() + e.duration_ns(), e.device_resource_id(), e.name())
+            for e in traced.kineto_results.events()
+            if e.device_type() == DeviceType.CUDA and e.duration_ns()
+        ]
 
 
-def busy_of(spans: Sequence[tuple[int, int, int, str]]) -> dict[str, float]:
+Stretch = tuple[int, int, int, str]
+"""What a GPU did: begin, end, stream, name."""
+
+
+def idle_of(spans: Sequence[Stretch]) -> float:
+    """The share of the second half of what was traced in which nothing ran: by then a pipeline is
+    full. A host that is watched is slower, so without a watch it is less."""
+    begin, end = min(s[0] for s in spans), max(s[1] for s in spans)
+    half = (begin + end) // 2
+    late = sorted((max(s[0], half), s[1]) for s in spans if s[1] > half)
+    return 1 - union(late) * 1e9 / (end - half)
+
+
+def busy_of(spans: Sequence[Stretch]) -> dict[str, float]:
     """Seconds in which anything ran ("any"), in which a kernel did ("kernels"), and each stream
     did something, of (begin, end, stream, name) in nanoseconds; what overlaps counts once.
 
@@ -51,7 +69,7 @@ def busy_of(spans: Sequence[tuple[int, int, int, str]]) -> dict[str, float]:
     return found
 
 
-def union(spans: Sequence[tuple[int, int, int, str]]) -> float:
+def union(spans: Sequence[tuple[Any, ...]]) -> float:
     """Seconds covered by spans sorted by their beginning."""
     covered = last = 0
     for begin, end, *_ in spans:

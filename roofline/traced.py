@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -112,7 +113,9 @@ def traced(kernels: Kernels, watch: Watch) -> Kernels:
 def _traced(op: Op[..., Any], call: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
     if op.machine:
         return lambda *args: TracedMachine(op, call(*args), args[-1], watch)
-    return lambda *args: watch.timed(op.name, call, args, lambda: op.traffic(*args))
+    return lambda *args, **out: watch.timed(
+        op.name, partial(call, **out), args, lambda: op.traffic(*args)
+    )
 
 
 class TracedMachine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roofline.idle import busy_of
+from roofline.idle import busy_of, idle_of
 from roofline.kineto import staged
 
 
@@ -19,6 +19,12 @@ def test_what_overlaps_counts_once():
     want = {"any": 500, "kernels": 400, "stream 1": 400, "stream 2": 200}
     assert found == pytest.approx(want)
     assert busy_of([]) == {"any": 0, "kernels": 0}
+
+
+def test_idle_is_what_nothing_covers_of_the_second_half():
+    spans = [(0, 10, 1, "first"), (600, 800, 1, "a"), (700, 850, 2, "b"), (950, 1000, 1, "last")]
+    assert idle_of(spans) == pytest.approx(1 - 300 / 500)
+    assert idle_of([(0, 1000, 1, "one")]) == pytest.approx(0)
 
 
 def event(kind, name, begin, took):

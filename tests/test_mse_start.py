@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,24 +22,47 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
 
 
-def test_it_begins_as_its_linear_part() -> None:
-    model = mse.MseModel(SMALL)
+def drawn(model: mse.MseModel) -> dict[str, torch.Tensor]:
     inputs = {name: torch.randn(4, 1) for name in model.dense}
     for f in model.features:
         inputs[f.name] = torch.randn(4, *([f.length] if f.length else []), f.table.dim)
+    return inputs
+
+
+def test_it_begins_as_its_linear_part() -> None:
+    model = mse.MseModel(SMALL)
+    inputs = drawn(model)
     leaves = [inputs[f.name] for f in model.features]
     flat = [x.sum(1) / x.shape[1] ** 0.5 if x.dim() == 3 else x for x in leaves]
-    x = torch.cat([*flat, *(inputs[n] for n in model.dense)], 1)
+    spare = torch.zeros(4, model.spare)
+    x = torch.cat([*flat, *(inputs[n] for n in model.dense), spare], 1)
     torch.testing.assert_close(model(inputs), model.wide(x).squeeze(1))
+
+
+def test_its_compiled_parts_are_the_same() -> None:
+    model = mse.MseModel(SMALL)
+    torch.nn.init.normal_(model.mlp[-1].weight, std=0.1)  # type: ignore[arg-type]
+    inputs, parameters = drawn(model), dict(model.named_parameters())
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            model.compile_parts(partial(torch.compile, fullgraph=True, backend="aot_eager"))
+        model.zero_grad()
+        made = model(inputs)
+        made.square().sum().backward()
+        found.append((made.detach(), {n: p.grad for n, p in parameters.items()}))
+    (want, grads), (got, others) = found
+    torch.testing.assert_close(got, want)
+    assert all(own is not None and own.any() for own in grads.values())
+    for name, own in grads.items():
+        torch.testing.assert_close(others[name], own, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_larger_tables_begin_to_count_more_slowly() -> None:
     config = mse.CONFIGS["small"]
-    weight = (
-        mse.MseModel(config)
-        .wide.weight[0]
-        .split([*(f.dim for f in mse.fields(config)), config.dense])
-    )
+    model = mse.MseModel(config)
+    parts = [*(f.dim for f in mse.fields(config)), config.dense + model.spare]
+    weight = model.wide.weight[0].split(parts)
     for field, own in zip(mse.fields(config), weight, strict=False):
         length = float(own.square().sum().sqrt().detach())
         assert length == pytest.approx(min(1.0, (200 / field.column.vocab) ** 0.25), rel=1e-5)

@@ -160,20 +160,6 @@ def test_bfloat16_is_close_and_leaves_rows_float32() -> None:
         Settings(precision="float8")  # type: ignore[arg-type]
 
 
-def test_dense_part_is_one_graph() -> None:
-    """`mse` is captured whole; a graph made by tracing gives what the model gives."""
-    model = mse.MseModel(small_mse.SMALL)
-    rows = 6
-    inputs = {name: torch.randn(rows, 1) for name in model.dense}
-    for f in model.features:
-        shape = (rows, f.table.dim) if f.length is None else (rows, f.length, f.table.dim)
-        inputs[f.name] = torch.randn(shape, requires_grad=True)
-    called = dense.forward_of(model, "float32", compile=True, backend="aot_eager")
-    assert torch.equal(called(inputs), model(inputs))
-    called(inputs).sum().backward()
-    assert inputs["id_000"].grad is not None
-
-
 def test_a_graph_of_whole_groups_trains_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced, the split of the groups' leaves included, it is the step of the model as it is."""
     kernels, found = backends.load("torch"), []

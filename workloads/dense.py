@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 class RecencySum(nn.Module):
@@ -19,11 +20,14 @@ class RecencySum(nn.Module):
         self.weight = nn.Parameter(torch.full((length,), length**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
+        weights = self.weight.to(x.dtype)
+        if torch.compiler.is_compiling():
+            # A compiler makes one kernel of it, but leaves products to libraries.
+            return (x * weights[:, None]).sum(1)
         # One product a sequence, in the dtype of the rows: it is bound by reading them, and under
         # autocast a rounded copy of them would be written first.
-        weights = self.weight.to(x.dtype).expand(x.shape[0], 1, -1)
         with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
-            return torch.bmm(weights, x).squeeze(1)
+            return torch.bmm(weights.expand(x.shape[0], 1, -1), x).squeeze(1)
 
 
 class LowRankCross(nn.Module):
@@ -62,3 +66,20 @@ def wide(begins: Sequence[tuple[int, float]], outputs: int = 1) -> nn.Linear:
         layer.weight[:] = torch.cat([torch.full((n,), weight) for n, weight in begins])
         layer.bias.zero_()
     return layer
+
+
+def widen(cross: LowRankCross, *layers: nn.Module) -> int:
+    """Give a cross layer and Linear `layers` beside or behind it so many more columns, with weights
+    of zero, that a row of 16-bit values is a multiple of 16 bytes; -> how many.
+
+    Only then do a GPU's libraries take their fast kernels for products.
+    """
+    spare = -cross.down.in_features % 8
+    for layer in (cross.down, *layers):
+        assert isinstance(layer, nn.Linear)
+        layer.weight = nn.Parameter(pad(layer.weight.detach(), (0, spare)))
+        layer.in_features += spare
+    cross.up.weight = nn.Parameter(pad(cross.up.weight.detach(), (0, 0, 0, spare)))
+    cross.up.bias = nn.Parameter(pad(cross.up.bias.detach(), (0, spare)))
+    cross.up.out_features += spare
+    return spare

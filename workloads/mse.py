@@ -16,7 +16,7 @@ from recis_core.task import Task
 from workloads.columns import IdColumn
 from workloads.definition import Defaults
 from workloads.demand import Demand, shown
-from workloads.dense import LowRankCross, RecencySum, mlp, wide
+from workloads.dense import LowRankCross, RecencySum, mlp, wide, widen
 from workloads.manifest import read_manifest
 from workloads.synthetic import LABEL, write_data
 from workloads.teacher import Part, Target, Teacher
@@ -155,16 +155,11 @@ def teacher_of(config: MseConfig, seed: int) -> Teacher:
     ]
     few = [f.column.name for f in fields(config)[: config.singles] if f.column.vocab <= FEW]
     return Teacher(
-        parts,
-        dense_names(config),
-        seed=seed,
-        deviation=config.deviation,
-        dense_share=config.dense_share,
-        pair_share=config.pair_share,
+        parts, dense_names(config), seed=seed, deviation=config.deviation,
+        dense_share=config.dense_share, pair_share=config.pair_share, bias=config.bias,
         pairs=list(zip(few[::2], few[1::2], strict=False))[: config.pairs],
-        bias=config.bias,
         targets=TARGETS[: config.targets],
-    )
+    )  # fmt: skip
 
 
 class MseModel(nn.Module):
@@ -192,16 +187,25 @@ class MseModel(nn.Module):
         self.mlp = mlp(width, config.hidden, outputs=config.targets, zero=True)
         begins = [(f.dim, f.dim**-0.5 * min(1.0, FEW / f.column.vocab) ** 0.25) for f in found]
         self.wide = wide([*begins, (len(self.dense), 0.0)], config.targets)
+        self.spare = widen(self.cross, self.mlp[0], self.wide)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        leaves = [inputs[f.name] for f in self.features]
-        flat = [
-            self.recency[f.name](x) if f.pooling == "tile" else x
-            for f, x in zip(self.features, leaves, strict=True)
-        ]
-        x = torch.cat([*flat, *(inputs[name] for name in self.dense)], 1)
-        logits = self.mlp(self.cross(x)) + self.wide(x)
+        weighed = iter(self.weigh([inputs[name] for name in self.recency]))
+        flat = [next(weighed) if f.name in self.recency else inputs[f.name] for f in self.features]
+        spare = flat[0].new_zeros(len(flat[0]), self.spare)
+        x = torch.cat([*flat, *(inputs[name] for name in self.dense), spare], 1)
+        logits = self.head(x)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
+
+    def weigh(self, sequences: list[Tensor]) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.recency.values(), sequences, strict=True)]
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.mlp(self.cross(x)) + self.wide(x)
+
+    def compile_parts(self, compiler: Callable[..., Callable]) -> None:
+        """What has much to gain; a graph of hundreds of leaves would take minutes to make."""
+        self.weigh, self.head = compiler(self.weigh), compiler(self.head)
 
 
 def feature_of(field: Field) -> Feature:
@@ -283,18 +287,12 @@ def write_mse(
     workers: int = 1,
 ) -> dict[str, Any]:
     """The data of any configuration; `Mse.write` is this at a named size."""
+    about = {"workload": "mse", "size": size, "config": asdict(config)}
     return write_data(
-        folder,
-        teacher_of(config, seed),
-        {"workload": "mse", "size": size, "config": asdict(config)},
-        train_rows=config.train_rows,
-        valid_rows=config.valid_rows,
-        parts=config.parts,
-        format=format,
-        seed=seed,
-        progress=progress,
-        workers=workers,
-    )
+        folder, teacher_of(config, seed), about, train_rows=config.train_rows,
+        valid_rows=config.valid_rows, parts=config.parts, format=format, seed=seed,
+        progress=progress, workers=workers,
+    )  # fmt: skip
 
 
 workload = Mse()

@@ -1,5 +1,6 @@
-// ids_transpose: stable grouping of the values by distinct id (group.cuh). Past its limits, 2^31 values
-// or 8 M distinct ids, a library radix sort of (inverse, segment) over the bits `distinct` needs.
+// ids_transpose: stable grouping of the values by distinct id (group.cuh). Where ids repeat, and past its
+// limits, 2^31 values or 8 M distinct ids, a library radix sort of (inverse, segment) over the bits `distinct`
+// needs.
 #include "group_large.cuh"
 #include "transpose.cuh"
 
@@ -68,9 +69,13 @@ template <typename W> struct CarryWeights {
     }
 };
 
-// Past so many buckets runs are too short to be gathered well: a radix sort is faster.
+// From so many values a distinct id on some are hot, whose buckets are large, and past so many buckets runs are
+// too short to be gathered well: a radix sort is faster.
+constexpr int64_t HOT = 4;
+
 bool groups(const Arg* a) {
     int64_t n = a[0].n0, distinct = a[3].i;
+    if (n >= HOT * distinct && n > grouping::CAP) return false;
     if (!grouping::possible(n, distinct) || a[1].n0 - 1 >= int64_t(1) << 31) return false;
     return grouping::Work(nullptr, n, distinct, 0).buckets <= grouping::MASKED_BUCKETS;
 }
@@ -94,20 +99,33 @@ int64_t run_group(const Arg* a, void* scratch, cudaStream_t stream) {
     return run(CarryWeights<uint16_t>{segments, tensor<const uint16_t>(a[2]), tensor<uint16_t>(a[6])});
 }
 
-// The payload that travels: the segment alone, or with the weight's bits above it.
+// A value that is marked: its segment and the bits of its weight lie at its number.
+constexpr uint32_t MARK = 1u << 31;
+
+// Bits of the weight 1.
+inline uint32_t one_of(int dtype) { return dtype == FLOAT32 ? 0x3f800000u : dtype == FLOAT16 ? 0x3c00u : 0x3f80u; }
+
+// The payload that travels. In 8 bytes the segment with the weight's bits above it, or alone. In 4 the segment,
+// as most weights are 1; the number of a value with another weight, marked, whose segment and weight are in `apart`.
 template <typename V>
 __global__ void __launch_bounds__(grouping::BLOCK)
-    payload(SegmentOf segment_of, const void* weights, int width, int64_t n, V* out) {
+    payload(SegmentOf segment_of, const void* weights, int width, uint32_t one, int64_t n, V* out, uint2* apart) {
     constexpr int SPAN = grouping::SPAN;
     alignas(16) __shared__ uint32_t tags[SPAN];
     int64_t begin = int64_t(blockIdx.x) * SPAN;
     int size = int(n - begin < SPAN ? n - begin : SPAN);
     int64_t first = segment_of(begin, size, tags);
     for (int k = threadIdx.x; k < size; k += grouping::BLOCK) {
-        uint64_t bits = width == 4 ? static_cast<const uint32_t*>(weights)[begin + k]
+        uint32_t bits = width == 4 ? static_cast<const uint32_t*>(weights)[begin + k]
                         : width == 2 ? static_cast<const uint16_t*>(weights)[begin + k]
-                                     : 0;
-        out[begin + k] = V(first + tags[k]) | (sizeof(V) == 8 && width ? V(bits << 32) : V(0));
+                                     : one;
+        V value = V(first + tags[k]);
+        if (sizeof(V) == 8 && width) value |= V(uint64_t(bits) << 32);
+        if (sizeof(V) == 4 && bits != one) {
+            apart[begin + k] = make_uint2(uint32_t(value), bits);
+            value = V(MARK | uint32_t(begin + k));
+        }
+        out[begin + k] = value;
     }
 }
 
@@ -120,14 +138,29 @@ __global__ void unzip(const uint64_t* sorted, int64_t n, int width, uint32_t* se
     else static_cast<uint16_t*>(weights)[i] = uint16_t(v >> 32);
 }
 
-template <typename K, typename V> struct Layout {
-    int64_t keys, values, sorted, total;
+// Segments and weights of sorted payloads of 4 bytes, which lie where the segments are to be.
+__global__ void look_up(const uint2* apart, uint32_t one, int64_t n, int width, uint32_t* segments, void* weights) {
+    int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    uint32_t v = segments[i], bits = one;
+    if (v & MARK) {
+        uint2 own = __ldg(apart + (v & ~MARK));
+        segments[i] = own.x;
+        bits = own.y;
+    }
+    if (width == 4) static_cast<uint32_t*>(weights)[i] = bits;
+    else static_cast<uint16_t*>(weights)[i] = uint16_t(bits);
+}
 
-    Layout(int64_t n, int bits) {
+// `beside`, of weighted values: sorted payloads of 8 bytes, or what 4 are too few for.
+template <typename K, typename V> struct Layout {
+    int64_t keys, values, beside, total;
+
+    Layout(int64_t n, int bits, bool weighted) {
         keys = padded(sort_scratch<K, V>(n, bits));
         values = keys + padded(n * sizeof(K));
-        sorted = values + padded(n * sizeof(V));
-        total = sorted + padded(n * sizeof(V));
+        beside = values + padded(n * sizeof(V));
+        total = beside + (weighted ? padded(n * 8) : 0);
     }
 };
 
@@ -135,20 +168,27 @@ template <typename K, typename V> struct Layout {
 template <typename K, typename V> int64_t run(const Arg* a, void* scratch, cudaStream_t stream) {
     int64_t n = a[0].n0, segments = a[1].n0 - 1, distinct = a[3].i;
     int bits = bits_of(distinct), width = a[2].data ? int(item_size(a[2].dtype)) : 0;
-    Layout<K, V> at(n, bits);
+    uint32_t one = one_of(a[2].dtype);
+    bool zipped = width && sizeof(V) == 8;
+    Layout<K, V> at(n, bits, width);
     char* base = static_cast<char*>(scratch);
     K* keys = reinterpret_cast<K*>(base + at.keys);
     V* values = reinterpret_cast<V*>(base + at.values);
-    V* sorted = width ? reinterpret_cast<V*>(base + at.sorted) : static_cast<V*>(a[5].data);
+    V* sorted = zipped ? reinterpret_cast<V*>(base + at.beside) : static_cast<V*>(a[5].data);
+    auto* apart = reinterpret_cast<uint2*>(base + at.beside);
     size_t bytes = at.keys;
     if (n) {
         SegmentOf segment_of{Index(a[1]), segments};
-        payload<V><<<blocks_for(n, grouping::SPAN), grouping::BLOCK, 0, stream>>>(segment_of, a[2].data, width, n, values);
+        payload<V><<<blocks_for(n, grouping::SPAN), grouping::BLOCK, 0, stream>>>(segment_of, a[2].data, width, one, n,
+                                                                                  values, apart);
         cub::DeviceRadixSort::SortPairs(scratch, bytes, static_cast<const K*>(a[0].data), keys, values, sorted, n,
                                         0, bits, stream);
-        if (width)
+        if (zipped)
             unzip<<<blocks_for(n), THREADS, 0, stream>>>(reinterpret_cast<const uint64_t*>(sorted), n, width,
                                                         static_cast<uint32_t*>(a[5].data), a[6].data);
+        else if (width)
+            look_up<<<blocks_for(n), THREADS, 0, stream>>>(apart, one, n, width, static_cast<uint32_t*>(a[5].data),
+                                                          a[6].data);
     }
     if (a[4].dtype == INT32)
         mark_starts<<<blocks_for(n + 1), THREADS, 0, stream>>>(keys, n, distinct, tensor<int32_t>(a[4]));
@@ -162,7 +202,7 @@ template <typename K, typename V> int64_t run(const Arg* a, void* scratch, cudaS
 template <typename F> int64_t choose(const Arg* a, F f) {
     bool wide_key = a[0].dtype == INT64, wide_segment = a[1].n0 - 1 >= int64_t(1) << 31;
     if ((a[2].data && wide_segment) || (a[1].n0 - 1) >> 32) return -1;
-    bool wide_value = wide_segment || a[2].data;
+    bool wide_value = wide_segment || (a[2].data && a[0].n0 >> 31);
     if (wide_key && wide_value) return f(uint64_t{}, uint64_t{});
     if (wide_key) return f(uint64_t{}, uint32_t{});
     if (wide_value) return f(uint32_t{}, uint64_t{});
@@ -172,7 +212,7 @@ template <typename F> int64_t choose(const Arg* a, F f) {
 EXPORT int64_t ids_transpose_scratch(const Arg* a, void*, cudaStream_t) {
     if (groups(a)) return work_of(a, nullptr).bytes;
     return choose(a, [&](auto k, auto v) {
-        return Layout<decltype(k), decltype(v)>(a[0].n0, bits_of(a[3].i)).total + 256;
+        return Layout<decltype(k), decltype(v)>(a[0].n0, bits_of(a[3].i), a[2].data).total + 256;
     });
 }
 

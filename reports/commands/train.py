@@ -45,6 +45,10 @@ def train(
     compile: Annotated[
         bool | None, typer.Option("--compile", help="torch.compile the dense part as one graph.")
     ] = None,
+    graph: Annotated[
+        bool | None,
+        typer.Option("--graph", help="The dense part as one CUDA graph: less work for the host."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of order and of drawn weights.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     save_every: Annotated[int | None, typer.Option(min=1, help="Steps; default: epochs.")] = None,
@@ -85,7 +89,7 @@ def train(
     given = dict(
         data=None if data is None else str(data), batch_size=batch_size, epochs=epochs, steps=steps,
         rule=rule, lr=lr, dense_lr=dense_lr, accumulation=accumulate, clip=clip, seed=seed,
-        precision=precision, compile=compile, schedule=schedule, eps=eps,
+        precision=precision, compile=compile, graph=graph, schedule=schedule, eps=eps,
     )  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     run = resumed(folder, given) if resume else begun(kind, size, given)
@@ -105,6 +109,7 @@ def train(
         overlap=overlap,
         precision=run.precision,
         compile=run.compile,
+        graph=run.graph,
     )
     if not no_plan:
         require_memory(run, kernels.device)
