@@ -1,6 +1,7 @@
 // Kernels on the CPU: a block's threads are fibers that give way to one another where they would wait
 // for one another. Blocks run one after another, in order, so what waits for later blocks hangs.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

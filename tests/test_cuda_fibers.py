@@ -118,20 +118,52 @@ def op(request, tmp_path, monkeypatch) -> call.Caller:
 @pytest.mark.slow  # thirteen seconds to compile
 @pytest.mark.parametrize("op", ["segment_sum"], indirect=True)
 def test_sums_of_short_and_long_segments(op):
-    """Segments for lanes, one warp and many, whose sums are added in two steps; short runs."""
+    """Segments for lanes, a warp and many; what is long lies in one range of values or in several,
+    alone, side by side or as nearly all there is; empty ones; runs of narrow rows, of any width."""
     rng = np.random.default_rng(7)
-    for dim, mean in ((8, 2), (17, 30), (64, 2)):
-        lengths = rng.poisson(mean, 90)
-        lengths[[5, 6, 70, 89]] = 40, 700, 200, 2500
-        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])).int()
-        segment = torch.repeat_interleave(torch.arange(90), torch.from_numpy(lengths))
-        values, index = torch.randn(50, dim), torch.randint(0, 50, (len(segment),))
-        for weights in (None, torch.rand(len(segment))):
-            out = torch.full((90, dim), torch.nan)
-            op(values, index.int(), offsets, weights, out)
-            rows = values[index] * (1 if weights is None else weights[:, None])
-            want = torch.zeros(90, dim).index_add_(0, segment, rows)
-            torch.testing.assert_close(out, want, atol=2e-3, rtol=1e-3)
+    few = rng.poisson(2, 90)
+    few[[5, 6, 70, 89]] = 40, 700, 200, 2500
+    hot = rng.poisson(2, 300)
+    hot[100:140], hot[140:180], hot[250] = 30, 0, 9000
+    drawn = few, hot, rng.poisson(30, 90), rng.poisson(4, 70), np.zeros(40, int)
+    for dim in (1, 3, 4, 6, 8, 12, 16, 17, 64):
+        for lengths in drawn:
+            count, n = len(lengths), int(lengths.sum())
+            offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])).int()
+            segment = torch.repeat_interleave(torch.arange(count), torch.from_numpy(lengths))
+            values, index = torch.randn(50, dim), torch.randint(0, 50, (n,))
+            for weights in (None, torch.rand(n)):
+                out = torch.full((count, dim), torch.nan)
+                op(values, index.int(), offsets, weights, out)
+                rows = values[index].double() * (1 if weights is None else weights[:, None])
+                want = torch.zeros(count, dim, dtype=torch.float64).index_add_(0, segment, rows)
+                torch.testing.assert_close(out, want.float(), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.slow  # compiles as long
+@pytest.mark.parametrize("op", ["rows_reduce_sgd"], indirect=True)
+def test_rows_with_many_gradients_change_by_their_sum(op):
+    """A row with most of all gradients, rows with some, rows with none, absent ones among each."""
+    rng = np.random.default_rng(5)
+    for dim, lengths in ((8, rng.poisson(2, 200)), (64, rng.poisson(3, 60))):
+        lengths[[7, 30, 31, 50]] = 40, 6000, 700, 300
+        count, n = len(lengths), int(lengths.sum())
+        starts = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])).int()
+        row = torch.repeat_interleave(torch.arange(count), torch.from_numpy(lengths))
+        grad, segments = torch.randn(90, dim), torch.randint(0, 90, (n,))
+        rows = torch.randperm(1000)[:count].int()
+        rows[[3, 31]] = -1
+        blocks = Blocks([Slot("weight", dim)], 8)
+        blocks.grow(1000)
+        for tensor in blocks.tensors:
+            tensor.zero_()
+        op(blocks, rows, grad, None, starts, segments.int(), None, None, 0.5, 0.0)
+        want = torch.zeros(1000, dim, dtype=torch.float64)
+        sums = torch.zeros(count, dim, dtype=torch.float64)
+        sums.index_add_(0, row, grad.double()[segments])
+        want[rows[rows >= 0].long()] = -0.5 * sums[rows >= 0]
+        got = whole(blocks, "weight")[:1000]
+        torch.testing.assert_close(got, want.float(), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("op", ["rows_gather", "rows_scatter"], indirect=True)

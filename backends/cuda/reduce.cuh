@@ -100,20 +100,28 @@ __device__ __forceinline__ void change_row(const Touched& t, Rule rule, const Gr
     }
 }
 
+// What is done with the gradient of a row with many, by a warp.
+template <int N, typename Rule> struct Changed {
+    const Touched& t;
+    Rule rule;
+    int64_t dim;
+    int width_bits;
+
+    template <typename Of> __device__ void operator()(int64_t i, Of of) const {
+        int64_t row = t.rows[i];
+        if (row >= 0) change_row<N>(t, rule, Group(width_bits, 5, i), row, dim, of);
+    }
+};
+
 template <int N, int AHEAD, typename I, typename Rule>
 __global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient, I> s, Touched t, Rule rule,
                                                                Pieces pieces, int width_bits, int group_bits) {
-    using K = typename Position<I>::type;
-    let_next_start();
-    Group group(width_bits, group_bits, (int64_t(blockIdx.x) * THREADS + threadIdx.x) >> group_bits);
-    int64_t i = group.row, begin = s.total, end = s.total, row = -1;
-    if (i < s.count) begin = s.offsets[i], end = s.offsets[i + 1], row = t.rows[i];
-    pieces.clear<K>(begin, end);
+    if (blockIdx.x < pieces.joins()) return join_ranges<Gradient, I, N>(s, pieces, width_bits, Changed<N, Rule>{t, rule, s.dim, width_bits});
+    Group group(width_bits, group_bits, (int64_t(blockIdx.x - pieces.joins()) * THREADS + threadIdx.x) >> group_bits);
+    int64_t i = group.row, row = i < s.count ? t.rows[i] : -1;
     if (row < 0) return;
-    if (end - begin > pieces.longest) {
-        pieces.mark<K>(begin, end, i, group.part * group.width + group.lane, group.width * group.parts);
-        return;  // the whole group leaves together, so no shuffle below waits for it
-    }
+    int64_t begin = s.offsets[i], end = s.offsets[i + 1];
+    if (end - begin > pieces.longest) return;  // the whole group, so no shuffle below waits for it
     change_row<N>(t, rule, group, row, s.dim, [&](int64_t column) {
         return gradient<N, AHEAD>(s, group, begin, end, column);
     });
@@ -122,9 +130,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) reduce_rows(Segments<Gradient
 template <int N, typename I, typename Rule>
 __global__ void __launch_bounds__(THREADS, 4)
     reduce_long(Segments<Gradient, I> s, Touched t, Rule rule, Pieces pieces, int width_bits) {
-    sum_long<Gradient, I, N>(s, pieces, width_bits, [&](int64_t i, auto of) {
-        change_row<N>(t, rule, Group(width_bits, 5, i), t.rows[i], s.dim, of);
-    });
+    sum_long<Gradient, I, N>(s, pieces, width_bits, Changed<N, Rule>{t, rule, s.dim, width_bits});
 }
 
 template <typename I, typename Rule>
@@ -135,10 +141,10 @@ int64_t launch_reduce(const Segments<Gradient, I>& s, const Touched& t, Rule rul
         int width = log2_up((s.dim + N - 1) / N, 5);
         int parts = log2_up(s.total / s.count / 4, 5 - width);
         Pieces pieces(scratch, s.total, s.dim, longest_of(s.total, s.count, parts));
-        reduce_rows<N, 2><<<blocks_for(s.count << (width + parts)), THREADS, 0, stream>>>(
-            s, t, rule, pieces, width, width + parts);
-        if (s.total > pieces.longest)
-            launch_after(reduce_long<N, I, Rule>, pieces.blocks(), THREADS, 0, stream, s, t, rule, pieces, width);
+        if (pieces.any())
+            reduce_long<N><<<unsigned(pieces.ranges), THREADS, 0, stream>>>(s, t, rule, pieces, width);
+        launch_short(reduce_rows<N, 2, I, Rule>, pieces, blocks_for(s.count << (width + parts)), 0, stream, s, t, rule,
+                     pieces, width, width + parts);
     };
     if (access_width(s.dim * 4, s.values) == 16) launch(std::integral_constant<int, 4>{});
     else launch(std::integral_constant<int, 1>{});

@@ -46,19 +46,16 @@ template <typename T, typename I> struct Segments {
     bool once;           // results are not to push values out of the cache
 };
 
-// Where the pieces of long segments are found, in scratch. A piece has a slot: those of a segment whose
-// values begin at b are the slots from ceil(b / MEDIUM) on, as many as it may need, since it is longer
-// than MEDIUM. The kernel of the short segments writes every slot, so that none has to be cleared before.
-// The sums of several pieces have rows likewise, from ceil(b / apart) on.
+// Long segments are taken by a kernel that runs first and has nothing from the one of the short segments,
+// which only skips them: a block looks through the offsets of a range of the values for parts of long
+// segments and cuts them into pieces. A segment that goes on behind a range is added up in the end.
 struct Pieces {
-    static constexpr int64_t MEDIUM = 8;
-    static constexpr int BLOCKS = 528;  // four a multiprocessor of an H100
-    static constexpr int FAN = 32;      // pieces whose sums are added by the last one of them
+    static constexpr int64_t MEDIUM = 8, MOST_RANGE = 4096, RANGES = 512;
     int64_t longest;  // what is longer is cut into pieces
-    int64_t size, apart, slots, rows, stride;
-    void* segment;    // [slots] whose piece it is, -1: none; of the positions' type
-    int* done;        // [rows] at every FAN-th of a segment: pieces finished; at its second: such groups
-    float* partial;   // [rows][stride], the last column Σw
+    int64_t size, apart, range, ranges, stride, total;
+    int64_t* leaving;  // [ranges] the long segment that begins in the range and goes on behind it, or -1
+    float* partial;    // [rows][stride], the last column Σw: sums of pieces, those of a part from its begin / apart on
+    float* edges;      // [2 ranges][stride]: at 2 r of what came into range r, at 2 r + 1 of what begins there and goes on
 
     static int64_t round(int64_t bytes) { return (bytes + 255) / 256 * 256; }
     __host__ __device__ static int64_t up(int64_t begin, int64_t by) { return (begin + by - 1) / by; }
@@ -70,47 +67,31 @@ struct Pieces {
         return size;
     }
 
+    // As many ranges as blocks find room, but not so short that finding their segments is all there is to do.
+    static int64_t range_of(int64_t n) {
+        int64_t range = MOST_RANGE;
+        while (range > 512 && n < range * RANGES) range /= 2;
+        return range;
+    }
+
     static int64_t stride_of(int64_t dim) { return up(dim, 4) * 4 + 4; }
 
     static int64_t bytes(int64_t n, int64_t dim) {
-        int64_t rows = up(n, size_of(dim) / 2);
-        return round(up(n, MEDIUM) * 8) + round(rows * 4) + rows * stride_of(dim) * 4;
+        int64_t ranges = up(n, range_of(n));
+        return round(ranges * 8) + (up(n, size_of(dim) / 2) + 2 * ranges) * stride_of(dim) * 4;
     }
 
     // At least `longest` rows of a segment are summed where it is met.
     Pieces(void* scratch, int64_t n, int64_t dim, int64_t longest)
-        : longest(longest < MEDIUM ? MEDIUM : longest), size(size_of(dim)), apart(size / 2), slots(up(n, MEDIUM)),
-          rows(up(n, apart)), stride(stride_of(dim)), segment(scratch) {
-        char* at = static_cast<char*>(scratch);
-        done = reinterpret_cast<int*>(at += round(slots * 8));
-        partial = reinterpret_cast<float*>(at + round(rows * 4));
+        : longest(longest < MEDIUM ? MEDIUM : longest), size(size_of(dim)), apart(size / 2), range(range_of(n)),
+          ranges(up(n, range)), stride(stride_of(dim)), total(n), leaving(static_cast<int64_t*>(scratch)) {
+        partial = reinterpret_cast<float*>(static_cast<char*>(scratch) + round(ranges * 8));
+        edges = partial + up(n, apart) * stride;
     }
 
-    unsigned blocks() const { return unsigned(slots < BLOCKS ? slots : BLOCKS); }
-    __device__ int64_t count(int64_t begin, int64_t end) const { return up(end - begin, size); }
-    template <typename K> __device__ K* owners() const { return static_cast<K*>(segment); }
-
-    // For all lanes of a warp at once, whose values are [begin, end), ascending: no slot has a piece.
-    template <typename K> __device__ void clear(int64_t begin, int64_t end) const {
-        int64_t from = up(__shfl_sync(~0u, begin, 0), MEDIUM), to = up(__shfl_sync(~0u, end, 31), MEDIUM);
-        for (int64_t slot = from + threadIdx.x % 32; slot < to; slot += 32) owners<K>()[slot] = K(-1);
-        __syncwarp();
-    }
-
-    // The same for values of which none is in a long segment, by `lanes` lanes.
-    template <typename K> __device__ void clear(int64_t begin, int64_t end, int lane, int lanes) const {
-        for (int64_t slot = up(begin, MEDIUM) + lane; slot < up(end, MEDIUM); slot += lanes) owners<K>()[slot] = K(-1);
-    }
-
-    // Then the pieces of a long segment, by `lanes` lanes.
-    template <typename K>
-    __device__ void mark(int64_t begin, int64_t end, int64_t owner, int lane, int lanes) const {
-        int64_t from = up(begin, MEDIUM), first = up(begin, apart), many = count(begin, end);
-        for (int64_t piece = lane; piece < many; piece += lanes) {
-            owners<K>()[from + piece] = K(owner);
-            if (many > 1 && (piece % FAN == 0 || piece == 1)) done[first + piece] = 0;
-        }
-    }
+    bool any() const { return total > longest; }
+    // Blocks of the kernel of the short segments that add up what several ranges have of a long one.
+    __host__ __device__ unsigned joins() const { return total > longest ? unsigned(up(ranges, THREADS / 32)) : 0; }
 };
 
 template <int N> struct Sum {
@@ -193,6 +174,8 @@ __device__ __forceinline__ void finish(const Segments<T, I>& s, int64_t segment,
     *at = out;
 }
 
+#include "segment_long.cuh"
+
 // Four consecutive short segments a group of lanes: their values lie side by side, so AHEAD of them
 // are in flight whatever their lengths. A segment of two values alone would keep two.
 constexpr int RUN = 4;
@@ -233,18 +216,19 @@ __device__ void sum_run(const Segments<T, I>& s, int64_t first, int count, int64
 template <typename T, typename I, int N, int AHEAD>
 __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
     runs_of_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
-    let_next_start();
-    int64_t first = ((int64_t(blockIdx.x) * THREADS + threadIdx.x) >> width_bits) * RUN;
+    if (blockIdx.x < pieces.joins()) return join<T, I, N>(s, pieces, width_bits);
+    int64_t first = ((int64_t(blockIdx.x - pieces.joins()) * THREADS + threadIdx.x) >> width_bits) * RUN;
     int width = 1 << width_bits, lane = threadIdx.x & (width - 1);
-    using K = typename Position<I>::type;
     int count = s.count - first < RUN ? int(s.count - first) : RUN;
-    int64_t begin = s.total, end = s.total;
-    if (count > 0) begin = s.offsets[first], end = s.offsets[first + count];
-    bool together = end - begin <= 2 * pieces.longest;
-    // Few lanes would take long to clear what a hot row leaves, the whole warp is slower where there is none.
-    if (!__all_sync(~0u, together)) pieces.clear<K>(begin, end);
-    else if (count > 0) pieces.clear<K>(begin, end, lane, width);
     if (count <= 0) return;
+    int64_t begin = s.offsets[first], end = begin;
+    bool together = true;
+#pragma unroll
+    for (int i = 1; i <= RUN; ++i) {
+        int64_t next = i <= count ? int64_t(s.offsets[first + i]) : end;
+        together = together && next - end <= pieces.longest;
+        end = next;
+    }
     for (int64_t column = int64_t(lane) * N; column < s.dim; column += int64_t(width) * N) {
         if (together) {
             sum_run<T, I, N, AHEAD>(s, first, count, begin, end, column);
@@ -252,9 +236,7 @@ __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
         }
         for (int64_t segment = first; segment < first + count; ++segment) {
             int64_t from = s.offsets[segment], to = s.offsets[segment + 1];
-            bool alone = to - from > pieces.longest;
-            if (alone && column == int64_t(lane) * N) pieces.mark<K>(from, to, segment, lane, width);
-            if (!alone) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
+            if (to - from <= pieces.longest) sum_run<T, I, N, AHEAD>(s, segment, 1, from, to, column);
         }
     }
 }
@@ -262,20 +244,14 @@ __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
 template <typename T, typename I, int N, int AHEAD>
 __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Pieces pieces, int width_bits,
                                                           int group_bits) {
-    let_next_start();
+    if (blockIdx.x < pieces.joins()) return join<T, I, N>(s, pieces, width_bits);
     int width = 1 << width_bits, group = 1 << group_bits, parts = group >> width_bits;
-    int64_t segment = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) >> group_bits;
+    int64_t segment = (int64_t(blockIdx.x - pieces.joins()) * blockDim.x + threadIdx.x) >> group_bits;
+    if (segment >= s.count) return;
     unsigned members = group == 32 ? ~0u : ((1u << group) - 1) << ((threadIdx.x & 31) & ~(group - 1));
     int lane = threadIdx.x & (group - 1), part = lane >> width_bits;
-    int64_t begin = s.total, end = s.total;
-    if (segment < s.count) begin = s.offsets[segment], end = s.offsets[segment + 1];
-    using K = typename Position<I>::type;
-    pieces.clear<K>(begin, end);
-    if (segment >= s.count) return;
-    if (end - begin > pieces.longest) {
-        pieces.mark<K>(begin, end, segment, lane, group);
-        return;  // the whole group leaves together, so no shuffle below waits for it
-    }
+    int64_t begin = s.offsets[segment], end = s.offsets[segment + 1];
+    if (end - begin > pieces.longest) return;  // the whole group, so no shuffle below waits for it
     for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
         int64_t column = base + int64_t(lane & (width - 1)) * N;
         Sum<N> sum;
@@ -288,7 +264,6 @@ __global__ void __launch_bounds__(THREADS) short_segments(Segments<T, I> s, Piec
         if (part == 0 && column < s.dim) finish<T, I, N>(s, segment, column, sum);
     }
 }
-#include "segment_long.cuh"
 #include "segment_runs.cuh"
 
 inline int log2_up(int64_t n, int most) {
@@ -318,15 +293,17 @@ int64_t launch_segments(const Segments<T, I>& s, void* scratch, cudaStream_t str
         int64_t bag = width == 3 || width == 4 ? 16 : 32;
         if (!Position<I>::OF_VALUES && longest < bag) longest = bag;
         Pieces pieces(scratch, s.total, s.dim, longest);
-        unsigned grid = blocks_for(s.count << (width + parts));
-        // A single lane pair a row gains nothing from runs unless segments are very short.
-        if (s.total < (width >= 2 ? 8 : 3) * s.count) {
-            launch_runs<N, 16 / (N < 4 ? 4 : N)>(s, pieces, width, stream);
-        } else {
-            short_segments<T, I, N, 4><<<grid, THREADS, 0, stream>>>(s, pieces, width, width + parts);
+        bool run = false;
+        as_plain(s, [&](auto given) {
+            if (pieces.any()) launch_long<N>(given, pieces, width, stream);
+            // Narrow rows that have to be looked for gain nothing from runs unless segments are very short.
+            run = s.total < (width >= 2 ? 8 : is_plain(given) ? 5 : 3) * s.count;
+            if (run) launch_run<N, 16 / (N < 4 ? 4 : N)>(given, pieces, width, stream);
+        });
+        if (!run) {
+            unsigned grid = blocks_for(s.count << (width + parts));
+            launch_short(short_segments<T, I, N, 4>, pieces, grid, 0, stream, s, pieces, width, width + parts);
         }
-        if (s.total > pieces.longest)
-            launch_after(long_segments<T, I, N>, pieces.blocks(), THREADS, 0, stream, s, pieces, width);
     };
     int elements = access_width(s.dim * int64_t(sizeof(T)), s.values, s.out) / int(sizeof(T));
     if constexpr (sizeof(T) == 2) {

@@ -1,5 +1,5 @@
 // Long segments, cut into pieces of which each is summed by a warp: what waits for memory is then a warp,
-// not a block, and a warp that is done takes the next piece of its block.
+// not a block, and a warp that is done takes the next piece of its block's range.
 // Included by segment.cuh.
 #pragma once
 
@@ -14,12 +14,13 @@ template <int N> __device__ __forceinline__ Sum<N> over_parts(Sum<N> own, int wi
 }
 
 // Rows begin to end of one segment, by a warp; a lane has columns [column, column + N). The index is read
-// AHEAD rows before the rows are.
+// AHEAD rows before the rows are; of plain sums fewer, whose registers leave room for the blocks of the
+// short segments, which start while this kernel looks for long ones and mostly finds none.
 template <typename T, typename I, int N>
 __device__ __forceinline__ Sum<N> sum_rows(const Segments<T, I>& s, int64_t begin, int64_t end, int64_t column,
                                            int width_bits) {
     using K = typename Position<I>::type;
-    constexpr int AHEAD = 4;
+    constexpr int AHEAD = Position<I>::PLAIN ? 2 : 4;
     int step = 32 >> width_bits;
     Sum<N> sum;
     if (column < s.dim) {
@@ -44,10 +45,10 @@ __device__ __forceinline__ Sum<N> sum_rows(const Segments<T, I>& s, int64_t begi
     return over_parts(sum, width_bits);
 }
 
-// Sums of pieces in `partial`: rows first, first + step, …, `many` of them, added up by a warp.
-template <int N>
-__device__ Sum<N> sum_partial(const Pieces& pieces, int64_t first, int64_t many, int step, int64_t column,
-                              int64_t dim, int width_bits) {
+// `many` rows of sums, the i-th at row_of(i), added up by a warp.
+template <int N, typename RowOf>
+__device__ Sum<N> sum_partial(const Pieces& pieces, int64_t many, int64_t column, int64_t dim, int width_bits,
+                              RowOf row_of) {
     constexpr int AHEAD = 4;
     int parts = 32 >> width_bits;
     Sum<N> sum;
@@ -57,7 +58,7 @@ __device__ Sum<N> sum_partial(const Pieces& pieces, int64_t first, int64_t many,
 #pragma unroll
         for (int j = 0; j < AHEAD; ++j) {
             if (p0 + j * parts >= many) break;
-            const float* at = pieces.partial + (first + (p0 + j * parts) * step) * pieces.stride;
+            const float* at = row_of(p0 + j * parts);
             if constexpr (N == 4) {
                 *reinterpret_cast<float4*>(&own[j]) = __ldcg(reinterpret_cast<const float4*>(at + column));
             } else {
@@ -75,13 +76,10 @@ __device__ Sum<N> sum_partial(const Pieces& pieces, int64_t first, int64_t many,
     return over_parts(sum, width_bits);
 }
 
-// Writes sums by columns, `of(column)`, into a row of `partial`; then whether the warp is the last of
-// `many` that count in `counter`.
+// Writes sums by columns, `of(column)`, into the row at `at`.
 template <int N, typename Of>
-__device__ bool store_partial(const Pieces& pieces, int64_t row, int64_t dim, int width_bits, Of of, int* counter,
-                              int64_t many) {
+__device__ void store_partial(const Pieces& pieces, float* at, int64_t dim, int width_bits, Of of) {
     int lane = threadIdx.x % 32, width = 1 << width_bits;
-    float* at = pieces.partial + row * pieces.stride;
     for (int64_t base = 0; base < dim; base += int64_t(width) * N) {
         int64_t column = base + int64_t(lane & (width - 1)) * N;
         Sum<N> sum = of(column);
@@ -89,86 +87,161 @@ __device__ bool store_partial(const Pieces& pieces, int64_t row, int64_t dim, in
         for (int e = 0; e < N && column < dim; ++e) __stcg(at + column + e, sum.at[e]);
         if (base == 0 && lane == 0) __stcg(at + pieces.stride - 1, sum.weight);
     }
-    __threadfence();
-    __syncwarp();
-    int before = lane == 0 ? atomicAdd(counter, 1) : 0;
-    bool last = __shfl_sync(~0u, before, 0) == many - 1;
-    __threadfence();
-    return last;
 }
 
-// A warp's piece of segment `owner`, in `slot`. Whoever completes a segment calls take(owner, of), where
-// of(column) is the segment's Sum of a lane's columns; both by all lanes of a warp.
+// The last segment whose values begin at `at` or before, found by a warp.
+template <typename O> __device__ int64_t segment_at(O offsets, int64_t count, int64_t at) {
+    int64_t low = 0, high = count;
+    while (high - low > 1) {
+        int64_t step = (high - low + 32) / 33, probe = low + step * (threadIdx.x % 32 + 1);
+        int before = __popc(__ballot_sync(~0u, probe < high && offsets[probe] <= at));
+        if (low + step * (before + 1) < high) high = low + step * (before + 1);
+        low += step * before;
+    }
+    return low;
+}
+
+// Parts of long segments in a block's range, cut into pieces; those of a part follow one another.
+struct Tasks {
+    static constexpr int MOST = Pieces::MOST_RANGE / (Pieces::MEDIUM + 1) + 3;
+    int count, next;
+    int64_t leaving;
+    int64_t owner[MOST];
+    uint16_t first[MOST], begin[MOST], end[MOST];  // first piece of the part; where the part lies in the range
+    int done[MOST];                                // of the first piece: how many of the part are summed
+    bool came[MOST], leaves[MOST];
+};
+
+// Puts the parts of long segments among values [base, last) into `tasks`. By the block.
+template <typename T, typename I>
+__device__ void find_parts(const Segments<T, I>& s, const Pieces& pieces, int64_t base, int64_t last, Tasks& tasks) {
+    constexpr int EACH = 8;  // segments a thread looks at, side by side
+    __shared__ int64_t ends[2];
+    int warp = threadIdx.x / 32;
+    if (warp < 2) ends[warp] = segment_at(s.offsets, s.count, warp ? last - 1 : base);
+    if (threadIdx.x == 64) tasks.count = tasks.next = 0, tasks.leaving = -1;
+    __syncthreads();
+    using K = typename Position<I>::type;
+    for (int64_t from = ends[0]; from <= ends[1]; from += EACH * THREADS) {
+        K begin[EACH], end[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) {
+            int64_t at = from + j * THREADS + threadIdx.x;
+            begin[j] = at <= ends[1] ? K(s.offsets[at]) : K(0);
+            end[j] = at <= ends[1] ? K(s.offsets[at + 1]) : K(0);
+        }
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) {
+            if (end[j] - begin[j] <= pieces.longest) continue;
+            int64_t at = from + j * THREADS + threadIdx.x;
+            bool came = begin[j] < base, leaves = end[j] > last;
+            int part = came ? 0 : int(begin[j] - base), stop = int((leaves ? last : end[j]) - base);
+            int many = int(Pieces::up(stop - part, pieces.size)), task = atomicAdd(&tasks.count, many);
+            if (leaves && !came) tasks.leaving = at;
+            tasks.done[task] = 0;
+            for (int i = task, first = task; i < first + many; ++i) {
+                tasks.owner[i] = at, tasks.first[i] = uint16_t(first);
+                tasks.begin[i] = uint16_t(part), tasks.end[i] = uint16_t(stop);
+                tasks.came[i] = came, tasks.leaves[i] = leaves;
+            }
+        }
+    }
+    __syncthreads();
+}
+
+// A warp's piece of a part. Whoever completes a segment calls take(owner, of), where of(column) is the
+// segment's Sum of a lane's columns; both by all lanes of a warp.
 template <typename T, typename I, int N, typename Take>
-__device__ void sum_piece(const Segments<T, I>& s, const Pieces& pieces, int64_t slot, int64_t owner, int width_bits,
-                          Take take) {
-    constexpr int FAN = Pieces::FAN;
-    int64_t start = s.offsets[owner], stop = s.offsets[owner + 1], many = pieces.count(start, stop);
-    int64_t piece = slot - Pieces::up(start, Pieces::MEDIUM), first = Pieces::up(start, pieces.apart);
-    int64_t begin = start + piece * pieces.size, end = begin + pieces.size < stop ? begin + pieces.size : stop;
-    auto own = [&](int64_t column) { return sum_rows<T, I, N>(s, begin, end, column, width_bits); };
-    if (many == 1) return take(owner, own);
-    int64_t group = piece / FAN * FAN, groups = (many + FAN - 1) / FAN, near = many - group < FAN ? many - group : FAN;
-    int* done = pieces.done + first;
-    if (!store_partial<N>(pieces, first + piece, s.dim, width_bits, own, done + group, near)) return;
-    auto added = [&](int64_t from, int64_t count, int step) {
-        return [&pieces, &s, width_bits, from, count, step](int64_t column) {
-            return sum_partial<N>(pieces, from, count, step, column, s.dim, width_bits);
-        };
+__device__ void sum_piece(const Segments<T, I>& s, const Pieces& pieces, int64_t base, Tasks& tasks, int task,
+                          int width_bits, Take take) {
+    int first = tasks.first[task], piece = task - first;
+    int64_t part = base + tasks.begin[task], stop = base + tasks.end[task], many = Pieces::up(stop - part, pieces.size);
+    int64_t begin = part + piece * pieces.size, end = begin + pieces.size < stop ? begin + pieces.size : stop;
+    bool came = tasks.came[task], whole = !came && !tasks.leaves[task];
+    float* edge = pieces.edges + (blockIdx.x * int64_t(2) + !came) * pieces.stride;
+    auto give = [&](auto of) {
+        if (whole) take(tasks.owner[task], of);
+        else store_partial<N>(pieces, edge, s.dim, width_bits, of);
     };
-    auto of_group = added(first + group, near, 1);
-    if (groups == 1) return take(owner, of_group);
-    if (!store_partial<N>(pieces, first + group, s.dim, width_bits, of_group, done + 1, groups)) return;
-    take(owner, added(first, groups, FAN));
+    auto own = [&](int64_t column) { return sum_rows<T, I, N>(s, begin, end, column, width_bits); };
+    if (many == 1) return give(own);
+    float* rows = pieces.partial + Pieces::up(part, pieces.apart) * pieces.stride;
+    store_partial<N>(pieces, rows + piece * pieces.stride, s.dim, width_bits, own);
+    __threadfence();
+    __syncwarp();
+    int before = threadIdx.x % 32 == 0 ? atomicAdd(&tasks.done[first], 1) : 0;
+    if (__shfl_sync(~0u, before, 0) != many - 1) return;
+    __threadfence();
+    give([&](int64_t column) {
+        return sum_partial<N>(pieces, many, column, s.dim, width_bits,
+                              [&](int64_t i) { return rows + i * pieces.stride; });
+    });
 }
 
 template <typename T, typename I, int N, typename Take>
 __device__ void sum_long(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
-    using K = typename Position<I>::type;
-    constexpr int EACH = 8, TASKS = EACH * THREADS;  // slots a thread looks at, side by side
-    __shared__ K owner[TASKS];
-    __shared__ uint16_t place[TASKS];
-    __shared__ int count, next;
-    wait_for_previous();
-    for (int64_t base = 0; base < pieces.slots; base += int64_t(TASKS) * gridDim.x) {
-        if (threadIdx.x == 0) count = next = 0;
-        __syncthreads();
-        // Neighbouring pieces, as of a hot row, go to different blocks.
-        auto slot_of = [&](int t, int j) { return base + (int64_t(t) * gridDim.x + blockIdx.x) * EACH + j; };
-        K found[EACH];
-#pragma unroll
-        for (int j = 0; j < EACH; ++j) {
-            int64_t slot = slot_of(threadIdx.x, j);
-            found[j] = slot < pieces.slots ? pieces.owners<K>()[slot] : K(-1);
-        }
-#pragma unroll
-        for (int j = 0; j < EACH; ++j) {
-            if (found[j] < 0) continue;
-            int task = atomicAdd(&count, 1);
-            owner[task] = found[j];
-            place[task] = uint16_t(threadIdx.x * EACH + j);
-        }
-        __syncthreads();
-        while (true) {
-            int task = threadIdx.x % 32 == 0 ? atomicAdd(&next, 1) : 0;
-            task = __shfl_sync(~0u, task, 0);
-            if (task >= count) break;
-            int64_t slot = slot_of(place[task] / EACH, place[task] % EACH);
-            sum_piece<T, I, N>(s, pieces, slot, owner[task], width_bits, take);
-        }
-        __syncthreads();
+    __shared__ Tasks tasks;
+    let_next_start();
+    int64_t base = blockIdx.x * pieces.range, last = base + pieces.range < s.total ? base + pieces.range : s.total;
+    find_parts(s, pieces, base, last, tasks);
+    if (threadIdx.x == 0) pieces.leaving[blockIdx.x] = tasks.leaving;
+    while (tasks.count) {
+        int task = threadIdx.x % 32 == 0 ? atomicAdd(&tasks.next, 1) : 0;
+        task = __shfl_sync(~0u, task, 0);
+        if (task >= tasks.count) break;
+        sum_piece<T, I, N>(s, pieces, base, tasks, task, width_bits, take);
     }
 }
 
-template <typename T, typename I, int N>
-__global__ void __launch_bounds__(THREADS, N < 8 ? 4 : 2)
-    long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
-    sum_long<T, I, N>(s, pieces, width_bits, [&](int64_t segment, auto of) {
+// In the kernel after it, a warp a range: adds up the long segment that begins there and goes on behind.
+template <typename T, typename I, int N, typename Take>
+__device__ void join_ranges(const Segments<T, I>& s, const Pieces& pieces, int width_bits, Take take) {
+    wait_for_previous();
+    int64_t r = (int64_t(blockIdx.x) * THREADS + threadIdx.x) / 32;
+    int64_t owner = r < pieces.ranges ? __ldcg(pieces.leaving + r) : -1;
+    if (owner < 0) return;
+    int64_t many = (int64_t(s.offsets[owner + 1]) - 1) / pieces.range - r + 1;
+    take(owner, [&](int64_t column) {
+        return sum_partial<N>(pieces, many, column, s.dim, width_bits, [&](int64_t i) {
+            return pieces.edges + (i ? 2 * (r + i) : 2 * r + 1) * pieces.stride;
+        });
+    });
+}
+
+// What is done with the sum of a long segment: written.
+template <typename T, typename I, int N> struct Written {
+    const Segments<T, I>& s;
+    int width_bits;
+
+    template <typename Of> __device__ void operator()(int64_t segment, Of of) const {
         int lane = threadIdx.x % 32, width = 1 << width_bits;
         for (int64_t base = 0; base < s.dim; base += int64_t(width) * N) {
             int64_t column = base + int64_t(lane & (width - 1)) * N;
             Sum<N> sum = of(column);
             if (lane < width && column < s.dim) finish<T, I, N>(s, segment, column, sum);
         }
-    });
+    }
+};
+
+template <typename T, typename I, int N>
+__global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 6 : N < 8 ? 4 : 2)
+    long_segments(Segments<T, I> s, Pieces pieces, int width_bits) {
+    sum_long<T, I, N>(s, pieces, width_bits, Written<T, I, N>{s, width_bits});
+}
+
+template <int N, typename T, typename I>
+void launch_long(const Segments<T, I>& s, const Pieces& pieces, int width, cudaStream_t stream) {
+    long_segments<T, I, N><<<unsigned(pieces.ranges), THREADS, 0, stream>>>(s, pieces, width);
+}
+
+template <typename T, typename I, int N>
+__device__ __forceinline__ void join(const Segments<T, I>& s, const Pieces& pieces, int width_bits) {
+    join_ranges<T, I, N>(s, pieces, width_bits, Written<T, I, N>{s, width_bits});
+}
+
+// The kernel of the short segments, on `grid` blocks and those that join.
+template <typename... P, typename... A>
+void launch_short(void (*kernel)(P...), const Pieces& pieces, unsigned grid, int shared, cudaStream_t stream, A... args) {
+    if (pieces.any()) launch_after(kernel, pieces.joins() + grid, THREADS, shared, stream, args...);
+    else kernel<<<grid, THREADS, shared, stream>>>(args...);
 }

@@ -71,23 +71,17 @@ __global__ void __launch_bounds__(THREADS, Position<I>::PLAIN ? 5 : 4)
     staged_runs(Segments<T, I> s, Pieces pieces, int width_bits, int segments_bits, int capacity) {
     using K = typename Position<I>::type;
     extern __shared__ int64_t shared[];
-    let_next_start();
+    if (blockIdx.x < pieces.joins()) return join<T, I, N>(s, pieces, width_bits);
     Staged<I> staged(shared, capacity);
     int lane = threadIdx.x % 32, many = 1 << segments_bits;
-    int64_t first = (int64_t(blockIdx.x) * THREADS + threadIdx.x) / 32 << segments_bits;
+    int64_t first = (int64_t(blockIdx.x - pieces.joins()) * THREADS + threadIdx.x) / 32 << segments_bits;
     int64_t segment = first + (lane < many ? lane : many);
     bool mine = lane < many && segment < s.count;
     int64_t begin = segment < s.count ? int64_t(s.offsets[segment]) : s.total;
     int64_t end = mine ? int64_t(s.offsets[segment + 1]) : begin;
-    pieces.clear<K>(begin, end);
     if (first >= s.count) return;
     uint32_t length = uint32_t(end - begin);
     unsigned alone = __ballot_sync(~0u, end - begin > pieces.longest);
-    for (unsigned left = alone; left; left &= left - 1) {
-        int l = __ffs(int(left)) - 1;
-        int64_t from = __shfl_sync(~0u, begin, l), to = __shfl_sync(~0u, end, l);
-        pieces.mark<K>(from, to, first + l, lane, 32);
-    }
     uint32_t place = alone >> lane & 1 ? 0 : length, own = place;
     for (int step = 1; step < 32; step *= 2) {
         uint32_t left = __shfl_up_sync(~0u, place, step);
@@ -134,31 +128,38 @@ void launch_staged(const Segments<T, I>& s, const Pieces& pieces, int width, cud
     int capacity = int(pieces.longest) << bits, bytes = S::bytes(capacity) * WARPS;
     if (bytes > 48 << 10)
         cudaFuncSetAttribute(staged_runs<T, I, N, AHEAD>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    staged_runs<T, I, N, AHEAD><<<blocks_for(ceil_div(s.count, int64_t(1) << bits) * 32), THREADS, bytes, stream>>>(
-        s, pieces, width, bits, capacity);
+    unsigned grid = blocks_for(ceil_div(s.count, int64_t(1) << bits) * 32);
+    launch_short(staged_runs<T, I, N, AHEAD>, pieces, grid, bytes, stream, s, pieces, width, bits, capacity);
 }
 
-// Narrow rows, plain or found through a table of their own, gain nothing by what is staged.
+#include "segment_narrow.cuh"
+
+// Narrow rows found through a table of their own gain nothing by what is staged.
 template <int N, int AHEAD, typename T, typename I>
 void launch_run(const Segments<T, I>& s, const Pieces& pieces, int width, cudaStream_t stream) {
-    if constexpr (Position<I>::PLAIN || !Position<I>::OF_VALUES) {
+    if constexpr (Position<I>::PLAIN) {
+        if (width < 3) return launch_narrow<N>(s, pieces, width, stream);
+    }
+    if constexpr (!Position<I>::OF_VALUES) {
         if (width < 3) {
             unsigned grid = blocks_for(ceil_div(s.count, RUN) << width);
-            runs_of_segments<T, I, N, AHEAD><<<grid, THREADS, 0, stream>>>(s, pieces, width);
+            launch_short(runs_of_segments<T, I, N, AHEAD>, pieces, grid, 0, stream, s, pieces, width);
             return;
         }
     }
     launch_staged<N, AHEAD>(s, pieces, width, stream);
 }
 
-template <int N, int AHEAD, typename T, typename I>
-void launch_runs(const Segments<T, I>& s, const Pieces& pieces, int width, cudaStream_t stream) {
+template <typename T, typename I> constexpr bool is_plain(const Segments<T, I>&) { return Position<I>::PLAIN; }
+
+// Calls launch(s), or, of sums without weights, launch(s) of segments that have none to look up.
+template <typename T, typename I, typename Launch> void as_plain(const Segments<T, I>& s, Launch launch) {
     if constexpr (std::is_same<T, float>::value && std::is_same<I, const int*>::value) {
         if (!s.weights.data && !s.factor && !s.scale) {
-            Segments<T, Unweighted> plain{s.values,  s.out,      Unweighted{s.index}, s.offsets, s.weights, nullptr,
-                                          nullptr,   s.count,    s.dim,               s.total,   s.once};
-            return launch_run<N, AHEAD>(plain, pieces, width, stream);
+            launch(Segments<T, Unweighted>{s.values,  s.out,   Unweighted{s.index}, s.offsets, s.weights, nullptr,
+                                           nullptr,   s.count, s.dim,               s.total,   s.once});
+            return;
         }
     }
-    launch_run<N, AHEAD>(s, pieces, width, stream);
+    launch(s);
 }
