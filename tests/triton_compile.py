@@ -18,7 +18,7 @@ from backends import find
 from backends.arrays import BASE, Variant
 from backends.boundary import Bound
 from backends.conformance import present
-from backends.triton import group_plan, ids_partition
+from backends.triton import ids_partition
 from recis_core.kernels import every_op
 from recis_core.spec import Case, Op
 
@@ -87,9 +87,6 @@ def main() -> None:
                 exercise(op, call, cases[-2], BASE)
             if op.name == "ids_partition":
                 ids_partition.MOST_OWNERS = 1
-                exercise(op, call, cases[-2], BASE)
-            if op.name == "ids_transpose":
-                group_plan.MOST = 0
                 exercise(op, call, cases[-2], BASE)
 
 

@@ -22,9 +22,6 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
-    "group_pieces": dict(ROWS=4, COLUMNS=8),
-    "group_plan": dict(TILE=8, PIECE=7, MOST=1000),
-    "group_tiles": dict(ROWS=4, COLUMNS=4, SCATTERED=64),
     "id_map": dict(BLOCK=128, CLAIM=128),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),

@@ -1,5 +1,4 @@
-"""ids_transpose: see grouping.py; past its limits torch's stable sort of the inverse, then segments
-and weights in that order."""
+"""ids_transpose: torch's stable sort of the inverse, then segments and weights in that order."""
 
 from __future__ import annotations
 
@@ -8,11 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.group_plan import plan_of
-from backends.triton.grouping import group
 from backends.triton.launch import WIDEN, cover, launch
 from backends.triton.search import columns_of
-from backends.triton.sorting import order_of
+from backends.triton.sorting import group
 from backends.triton.tiles import store_tile
 
 USES = ("torch.sort",)
@@ -47,11 +44,7 @@ def ids_transpose(
     carried: Tensor,
 ) -> None:
     n, count = len(inverse), len(offsets) - 1
-    plan = plan_of(n, distinct, count)
-    if plan:
-        group(plan, inverse, distinct, starts, segments, offsets, weights, carried)
-        return
-    order = order_of(inverse, distinct, starts)
+    order = group(inverse, distinct, starts)
     owner = torch.empty_like(segments)
     launch(_owners, cover(n, BLOCK), offsets, owner, count, n, BLOCK=BLOCK)
     launch(_carry, cover(n, BLOCK), order, owner, weights, segments, carried, n, BLOCK=BLOCK)

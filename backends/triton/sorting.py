@@ -1,4 +1,4 @@
-"""Values in the order of their keys, however many: torch sorts, what hangs on it is here."""
+"""Values in the order of their keys: the sort is torch's, what hangs on it is here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _starts(ordered, starts, n, count, steps, BLOCK: tl.constexpr):
     tl.store(starts + u, at, mask=u < count)
 
 
-def order_of(keys: Tensor, distinct: int, starts: Tensor) -> Tensor:
+def group(keys: Tensor, distinct: int, starts: Tensor) -> Tensor:
     """Positions int64 [n] in the stable order of `keys`; key u has positions starts[u] up to
     starts[u + 1]."""
     # A radix sort goes through all bits of its keys' dtype.
