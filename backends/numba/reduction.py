@@ -140,12 +140,12 @@ def reduce(
 ) -> None:
     """Run `step`, an optimizer's kernel, over the rows, each by the sum of its leaves' gradients.
 
-    In two ops where an index is int64, which no batch needs, and slots of 16 bits.
+    By two kernels where an index is int64: a batch of 2^31 values is none for a CPU.
     """
     n, dim = len(rows), leaves.grad.shape[1]
     if n == 0 or dim == 0:
         return
-    leaves = Leaves(*(None if t is None else as_float32(t) for t in leaves))
+    leaves = widened(leaves)
     if leaves.starts.dtype != torch.int32 or leaves.segments.dtype != torch.int32:
         update(step, blocks, rows, summed(leaves), None, rate, slots, *scalars)
         return
@@ -180,9 +180,10 @@ def reduce(
         update(step, blocks, rows[at], summed_in_pieces(leaves, long), None, own, slots, *scalars)
 
 
-def as_float32(tensor: Tensor) -> Tensor:
-    """Floats of 16 bits as float32, anything else as it is."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+def widened(leaves: Leaves) -> Leaves:
+    """The same with floats of 16 bits as float32."""
+    scale, weights = (t if t is None else t.float() for t in (leaves.scale, leaves.weights))
+    return leaves._replace(grad=leaves.grad.float(), scale=scale, weights=weights)
 
 
 def summed(leaves: Leaves) -> Tensor:
