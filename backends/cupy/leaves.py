@@ -7,7 +7,7 @@ from backends.cupy.device import DEVICE
 LEAVES = (
     DEVICE
     + r"""
-// PLAIN: gradients and weights float32, index and starts int32, as the engine's; else by code.
+// PLAIN: all floats are float32, index and starts int32, as the engine's; else by code.
 // WIDE: elements a lane holds.
 constexpr int N = WIDE, FAN = 32;
 

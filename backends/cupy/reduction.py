@@ -1,10 +1,10 @@
 """Row optimizers that take the gradients of pooled leaves where they lie and sum them on the way.
 
 A row belongs to a group of lanes of one warp, as a segment does in segments.py, and its gradient is
-only ever in registers. Its slots are asked for (into the L2) before the gradients are summed and
-read after. Rows with many gradients are listed instead, as pieces that a warp each sums; whoever
-ends the last piece of a row adds their sums in order, in two steps, and changes the row. No atomics
-on values, so the result does not vary.
+only ever in registers. Slots of wide rows are asked for (into the L2) before the gradients are
+summed and read after. Rows with many gradients are listed instead, as pieces that a warp each sums;
+whoever ends the last piece of a row adds their sums in order, in two steps, and changes the row. No
+atomics on values, so the result does not vary.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from backends.cupy.queue import Queue, Source, blocks_for, code
 from backends.cupy.update import slots_of
 from recis_core.blocks import Blocks
 
-# Rows with more gradients are cut whatever the mean; blocks that share the pieces.
-MOST, SHARERS = 256, 528
-AHEAD, EARLY = 2, 1
+# Rows with more gradients are cut whatever the mean; blocks that share the pieces, three a
+# multiprocessor of the largest chips; from how many columns on slots are asked for early.
+MOST, SHARERS, EARLY = 256, 396, 32
 
 TAIL = r"""
 #ifndef ROWWISE
@@ -168,12 +168,12 @@ INLINE void change_by_piece(const Work& w, const Group& group, Task task) {
         int *done, float *sums, Two c0, Two c1, Two c2, Two c3
 #define WORK                                                                                      \
     Work{{pointers, stride, log2_rows}, {rows, rows_code}, AS_FLOATS(grad, grad_code),            \
-         {scale, scale_code}, {starts, starts_code}, {segments, segments_code},                   \
-         {weights, weights_code}, {rate, rate_code}, count, {o0, o1, o2}, weight, int(dim),       \
-         int(log2_width), longest, size, found, tasks, done, sums,                                \
+         AS_FLOATS(scale, scale_code), {starts, starts_code}, {segments, segments_code},          \
+         AS_FLOATS(weights, weights_code), AS_FLOATS(rate, rate_code), count, {o0, o1, o2},       \
+         weight, int(dim), int(log2_width), longest, size, found, tasks, done, sums,              \
          {c0.first, c0.second, c1.first, c1.second, c2.first, c2.second, c3.first, c3.second}}
 
-KERNEL __launch_bounds__(256, 5) reduce_short(PARAMETERS, i64 log2_group) {
+KERNEL __launch_bounds__(256, 5) reduce_short(PARAMETERS, i64 log2_group, i64 early) {
     Work w = WORK;
     Group group(w.log2_width, int(log2_group));
     i64 i = THIS_THREAD >> log2_group;
@@ -186,16 +186,16 @@ KERNEL __launch_bounds__(256, 5) reduce_short(PARAMETERS, i64 log2_group) {
         return;  // the whole group, so that no shuffle waits for it
     }
     char* base = w.blocks[row];
-    if (EARLY) ask_slots(w, group, base);
+    if (early) ask_slots(w, group, base);
     change_row(w, group, i, base, [&](int column) {
         Sum sum;
         if (column < dim)
-            sum_leaves<AHEAD>(w, begin + group.part, end, At(group.parts), column, sum);
+            sum_leaves<2>(w, begin + group.part, end, At(group.parts), column, sum);
         return group.over_parts(sum);
     });
 }
 
-KERNEL __launch_bounds__(256, 4) reduce_long(PARAMETERS) {
+KERNEL __launch_bounds__(256, 3) reduce_long(PARAMETERS) {
     Work w = WORK;
     Group group(w.log2_width, 5);
     i64 many = i64(w.found[0]);
@@ -207,9 +207,7 @@ KERNEL __launch_bounds__(256, 4) reduce_long(PARAMETERS) {
 
 def reducing(name: str, text: str) -> Source:
     """The source of one fused optimizer, of the text that `rule` or, row-wise, ROWWISE takes."""
-    variants = tuple(
-        {"PLAIN": plain, "WIDE": wide, "AHEAD": 2, "EARLY": 1} for plain, wide in ((1, 4), (0, 1))
-    )
+    variants = tuple({"PLAIN": plain, "WIDE": wide} for plain, wide in ((1, 4), (0, 1)))
     return Source(name, LEAVES + text + TAIL, variants)
 
 
@@ -232,13 +230,15 @@ def reduce(
         return
     offsets, weight = slots_of(blocks, *slots)
     each = 4 if dim % 4 == 0 and grad.data_ptr() % (4 * grad.itemsize) == 0 else 1
-    plain = (grad.dtype, blocks.dtype("weight"), starts.dtype, segments.dtype) == ENGINE
+    floats = [t.dtype for t in (grad, scale, weights, rate) if t is not None]
+    plain = {*floats, blocks.dtype("weight")} == {torch.float32}
+    plain = plain and starts.dtype == segments.dtype == torch.int32
     # Lanes beside each other for a gradient, then as many at once as leave each about four.
     log2_width = min(5, (-(-dim // each) - 1).bit_length())
     log2_parts = min(5 - log2_width, max(n // count // 4 - 1, 0).bit_length())
     longest = min(longest_of(n // count, log2_parts), MOST)
     size = min(max(4096 // dim, 64), 512)
-    macros = {"PLAIN": int(plain), "WIDE": each, "AHEAD": AHEAD, "EARLY": EARLY}
+    macros = {"PLAIN": int(plain), "WIDE": each}
     with Queue(rows.device) as queue:
         places: list[Any] = [None] * 4
         if n > longest:
@@ -254,7 +254,7 @@ def reduce(
         )  # fmt: skip
         log2_group = log2_width + log2_parts
         grid = blocks_for(count << log2_group)
-        queue.launch(source, "reduce_short", grid, *work, log2_group, **macros)
+        queue.launch(source, "reduce_short", grid, *work, log2_group, int(dim >= EARLY), **macros)
         if n > longest:
             queue.launch(
                 source, "reduce_long", min(SHARERS, blocks_for(32 * tasks)), *work, **macros
@@ -263,14 +263,10 @@ def reduce(
 
 def longest_of(mean: int, log2_parts: int) -> int:
     """What a group takes itself: a longer row would keep the others of its warp waiting."""
-    return 2 * mean + 2 + (8 << log2_parts)
+    return max(2 * mean + 2, 32 << log2_parts)
 
 
 def pairs(scalars: tuple[float, ...]) -> list[int]:
     """Up to eight float32, two to a word, as kernels then read them without a register."""
     padded = (*scalars, *(0.0,) * (8 - len(scalars)))
     return list(unpack("<4q", pack("<8f", *padded)))
-
-
-# Of gradients, weights, starts and segments, whose kernels know them when compiled.
-ENGINE = (torch.float32, torch.float32, torch.int32, torch.int32)
