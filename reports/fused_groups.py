@@ -33,7 +33,7 @@ from roofline.timer import Timer
 
 RULES: tuple[Rule, ...] = (Sgd(), Adagrad(), RowwiseAdagrad(), Adam(), AdamW())
 SIZE, ROWS = "small", 1024
-WARM, SAMPLES = 2, 15
+WARM, SAMPLES = 2, 11
 
 
 def blocks_of(group: StepGroup, rule: Rule) -> Blocks:

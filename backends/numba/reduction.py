@@ -24,7 +24,7 @@ from backends.numba.threads import address_of_code, call_at, inlined, kernel, sh
 from recis_core.blocks import Blocks
 
 # Rows of a turn hold about this many bytes, gradients apart.
-TURN = 16384
+TURN = 8192
 LONG, PIECE = 4096, 1024
 F32 = np.float32(0)
 
@@ -174,7 +174,8 @@ def reduce(
         ),
     )
     if found[0]:
-        long = np.flatnonzero(np.diff(leaves.starts.numpy()) > LONG).tolist()
+        counts, there = np.diff(leaves.starts.numpy()), rows.numpy() >= 0
+        long = np.flatnonzero((counts > LONG) & there).tolist()
         at = torch.tensor(long)
         own = None if rate is None else rate[at]
         update(step, blocks, rows[at], summed_in_pieces(leaves, long), None, own, slots, *scalars)
@@ -196,16 +197,12 @@ def summed(leaves: Leaves) -> Tensor:
 
 def summed_in_pieces(leaves: Leaves, long: list[int]) -> Tensor:
     """The gradients of the rows `long`: sums of PIECE each, side by side, then sums of these."""
-    grad, scale, starts, segments, weights = leaves
-    spans = [slice(int(starts[u]), int(starts[u + 1])) for u in long]
-    pieces, ends, first = [0], [0], 0
-    for span in spans:
-        length = span.stop - span.start
-        pieces += [first + min(at + PIECE, length) for at in range(0, length, PIECE)]
-        ends.append(len(pieces) - 1)
-        first += length
-    of = torch.cat([segments[span] for span in spans])
-    by = None if weights is None else torch.cat([weights[span] for span in spans])
-    parts = summed(Leaves(grad, scale, torch.tensor(pieces, dtype=torch.int32), of, by))
-    order = torch.arange(len(parts), dtype=torch.int32)
-    return summed(Leaves(parts, None, torch.tensor(ends, dtype=torch.int32), order, None))
+    parts, ends = [], [0]
+    for row in long:
+        first, stop = (int(leaves.starts[row + k]) for k in range(2))
+        cuts = torch.tensor([*range(first, stop, PIECE), stop], dtype=torch.int32)
+        parts.append(summed(leaves._replace(starts=cuts)))
+        ends.append(ends[-1] + len(parts[-1]))
+    order = torch.arange(ends[-1], dtype=torch.int32)
+    made = torch.tensor(ends, dtype=torch.int32)
+    return summed(Leaves(torch.cat(parts), None, made, order, None))
