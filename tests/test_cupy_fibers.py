@@ -22,6 +22,7 @@ from backends.cupy import reduction
 from backends.cupy.queue import Source, word
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
+from recis_core.optim import RowwiseAdagrad, Rule, Sgd
 from recis_core.tolerance import SUMMED
 from tests.test_cupy import imported
 
@@ -123,25 +124,30 @@ def test_fused_optimizers_agree_with_the_reference(called: Any, rule: str) -> No
         check(bound, op, case)
 
 
-def test_rows_with_very_many_gradients(called: Any) -> None:
-    """Rows of one piece, of several, and of more than are added at once."""
-    op = find_op("rows_reduce_sgd")
-    given = Bound.of(op, called(op.name), "cupy", "cpu")
+@pytest.mark.parametrize("rule", [Sgd(0.1, 0.1), RowwiseAdagrad(0.1)], ids=lambda rule: rule.op)
+def test_rows_with_very_many_gradients(called: Any, rule: Rule) -> None:
+    """Rows of one piece, of several, and of more than are added at once; rows wider than a warp."""
+    op = find_op(f"rows_reduce_{rule.op}")
+    own = Bound.of(op, called(op.name), "cupy", "cpu")
     generator = torch.Generator().manual_seed(1)
     lengths = torch.full((40,), 3)
     lengths[[2, 3, 20, 39]] = torch.tensor([300, 700, 9000, 40])
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int()
     n, leaves = int(starts[-1]), 90
     for dim in (8, 64, 200):
-        one, other = (Blocks([Slot("weight", dim)], 6) for _ in range(2))
+        slots = Slot("weight", dim), *rule.slots(dim)
         rows = torch.randperm(64, generator=generator)[:40].int()
         segments = torch.randint(0, leaves, (n,), generator=generator).int()
         grad = torch.randn(leaves, dim, generator=generator)
         weights = torch.rand(n, generator=generator)
-        args = rows, grad, None, starts, segments, weights, None, 0.1, 0.1
-        for blocks, call in ((one, given), (other, load("reference").rows_reduce_sgd)):
+        scalars = rule.scalars(rule.lr, rule.begin())
+        found = []
+        for call in (own, getattr(load("reference"), op.name)):
+            blocks = Blocks(slots, 6)
             blocks.grow(64)
-            call(blocks, *args)
-        got, want = (blocks.views("weight")[0].numpy() for blocks in (one, other))
-        assert np.count_nonzero(want)
-        SUMMED.check("weight", got, want, "float32")
+            blocks.views("weight")[0].fill_(0.5)
+            call(blocks, rows, grad, None, starts, segments, weights, None, *scalars)
+            found.append([view.numpy() for slot in blocks.slots for view in blocks.views(slot)])
+        for got, want in zip(*found, strict=True):
+            assert np.count_nonzero(want)
+            SUMMED.check("slot", got, want, "float32")
