@@ -24,6 +24,7 @@ from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import find_op
 from recis_core.optim import RowwiseAdagrad, Rule, Sgd
 from recis_core.tolerance import SUMMED
+from tests.test_cuda_fibers import SHARED
 from tests.test_cupy import imported
 
 HERE = Path(__file__).parent
@@ -51,6 +52,8 @@ inline float __uint_as_float(uint32_t bits) {
 }
 """
 
+POOLING = "segment_sum", "segment_mean", "segment_sum_grad", "segment_mean_grad", "rows_pool"
+
 pytestmark = [
     pytest.mark.slow,  # ten seconds to compile for an op
     pytest.mark.skipif(build.find_compiler() is None, reason="nvcc is not found"),
@@ -72,7 +75,10 @@ class Queue:
     def __exit__(self, *error: Any) -> None:
         pass
 
-    def launch(self, source: Source, name: str, grid: int, *args: Any, **macros: Any) -> None:
+    def launch(
+        self, source: Source, name: str, grid: int, *args: Any, shared: int = 0, **macros: Any
+    ) -> None:
+        assert shared <= 1 << 18, "more than the fibers' arena"
         key = source, tuple(macros.items())
         if key not in self.libraries:
             self.libraries[key] = compiled(self.folder / f"{len(self.libraries)}", source, macros)
@@ -90,6 +96,7 @@ class Queue:
 def compiled(stem: Path, source: Source, macros: dict[str, Any]) -> ctypes.CDLL:
     # The CPU has no float16 here: what converts it is left out, and not tested.
     text = re.sub(r"\basm\(.*?\);", "", source.text)
+    text = SHARED.sub(r"auto* \2 = reinterpret_cast<\1*>(fibers::arena);", text)
     names = re.findall(r"^KERNEL [^;{]*?(\w+)\((?:[^()]*)\) {", text, re.MULTILINE)
     entries = "".join(
         f'extern "C" void {n}_on_cpu(unsigned g, const u64* w) {{ launched({n}, g, w); }}\n'
@@ -112,7 +119,8 @@ def compiled(stem: Path, source: Source, macros: dict[str, Any]) -> ctypes.CDLL:
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.setattr(Queue, "folder", tmp_path, raising=False)
     monkeypatch.setattr(Queue, "libraries", {}, raising=False)
-    monkeypatch.setattr(reduction, "Queue", Queue)
+    for module in (reduction, *(imported(name) for name in POOLING)):
+        monkeypatch.setattr(module, "Queue", Queue)
     return lambda name: getattr(imported(name), name)
 
 
@@ -151,3 +159,28 @@ def test_rows_with_very_many_gradients(called: Any, rule: Rule) -> None:
         for got, want in zip(*found, strict=True):
             assert np.count_nonzero(want)
             SUMMED.check("slot", got, want, "float32")
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_pooling_agrees_with_the_reference(called: Any, name: str) -> None:
+    op = find_op(name)
+    bound = Bound.of(op, called(name), "cupy", "cpu")
+    for case in list(op.cases("test"))[-2:]:
+        check(bound, op, case)
+
+
+def test_means_of_long_segments(called: Any) -> None:
+    """Segments of one piece, of several, and just too short to be cut."""
+    op = find_op("segment_mean")
+    own = Bound.of(op, called(op.name), "cupy", "cpu")
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.full((90,), 3)
+    lengths[[0, 2, 20, 89]] = torch.tensor([257, 256, 2048, 5000])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int()
+    index = torch.randint(0, 70, (int(offsets[-1]),), generator=generator).int()
+    weights = torch.rand(len(index), generator=generator)
+    for dim in (8, 17, 200):
+        values = torch.randn(70, dim, generator=generator)
+        given = values, index, offsets, weights
+        for got, want in zip(own(*given), load("reference").segment_mean(*given), strict=True):
+            SUMMED.check("out", got.numpy(), want.numpy(), "float32")

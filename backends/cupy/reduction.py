@@ -20,9 +20,9 @@ from backends.cupy.queue import Queue, Source, blocks_for, code
 from backends.cupy.update import slots_of
 from recis_core.blocks import Blocks
 
-# Rows with more gradients are cut whatever the mean; blocks that share the pieces, three a
+# Rows with more gradients are cut whatever the mean; blocks that share the pieces, four a
 # multiprocessor of the largest chips; from how many columns on slots are asked for early.
-MOST, SHARERS, EARLY = 256, 396, 32
+MOST, SHARERS, EARLY = 256, 528, 32
 
 TAIL = r"""
 #ifndef ROWWISE
@@ -195,7 +195,7 @@ KERNEL __launch_bounds__(256, 5) reduce_short(PARAMETERS, i64 log2_group, i64 ea
     });
 }
 
-KERNEL __launch_bounds__(256, 3) reduce_long(PARAMETERS) {
+KERNEL __launch_bounds__(256, 4) reduce_long(PARAMETERS) {
     Work w = WORK;
     Group group(w.log2_width, 5);
     i64 many = i64(w.found[0]);
@@ -236,7 +236,7 @@ def reduce(
     # Lanes beside each other for a gradient, then as many at once as leave each about four.
     log2_width = min(5, (-(-dim // each) - 1).bit_length())
     log2_parts = min(5 - log2_width, max(n // count // 4 - 1, 0).bit_length())
-    longest = min(longest_of(n // count, log2_parts), MOST)
+    longest = min(longest_of(n // count, log2_width, log2_parts), MOST)
     size = min(max(4096 // dim, 64), 512)
     macros = {"PLAIN": int(plain), "WIDE": each}
     with Queue(rows.device) as queue:
@@ -261,9 +261,9 @@ def reduce(
             )
 
 
-def longest_of(mean: int, log2_parts: int) -> int:
+def longest_of(mean: int, log2_width: int, log2_parts: int) -> int:
     """What a group takes itself: a longer row would keep the others of its warp waiting."""
-    return max(2 * mean + 2, 32 << log2_parts)
+    return max(2 * mean + 2, (32 if log2_width < 2 else 64) << log2_parts)
 
 
 def pairs(scalars: tuple[float, ...]) -> list[int]:
