@@ -1,9 +1,10 @@
 """Fused ops against the ops they are made of, and the sparse part of a step, on a GPU.
 
-    python3 -m reports.gpu_fused reports/results/h100
+    python3 -m reports.gpu_fused reports/results/h100 [BACKEND]
 
 writes `fused.jsonl`: a record a case, times with L2 flushed, the ratio to the chain of ops in
-`roofs`; and one for each backend of the sparse part of a step of `STEP`. Agreement comes first.
+`roofs`; and one for each backend of the sparse part of a step of `STEP`. Agreement comes first. Of
+another BACKEND than `cuda` the cases alone, into `fused_BACKEND.jsonl`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 import backends
 from recis_core.blocks import Blocks, Slot
 from recis_core.kernels import Kernels, find_op
-from recis_core.optim import RowwiseAdagrad, Sgd
+from recis_core.optim import Adagrad, Adam, RowwiseAdagrad, Sgd
 from recis_core.tolerance import Disagreement
 from reports.gpu_record import DEVICE, record
 from reports.gpu_run import build, seconds
@@ -89,6 +90,8 @@ def optimizers(k: Kernels, cold: Tensor) -> Iterator[Any]:
     sgd, rowwise = Sgd().scalars(0.01, {"step": 0}), RowwiseAdagrad().scalars(0.01, {"step": 0})
     cases += [("sgd", ("weight",), sgd, d) for d in (16, 64)]
     cases += [("adagrad_rowwise", ("weight", "row_sum"), rowwise, d) for d in (16, 64, 200)]
+    cases += [("adagrad", ("weight", "sum"), Adagrad().scalars(0.01, {"step": 0}), 64)]
+    cases += [("adam", ("weight", "mean", "square"), Adam().scalars(1e-3, Adam().begin()), 64)]
     for name, segments, mean, distinct, skew in shapes():
         index, offsets = bags(segments, mean, distinct, skew)
         unique = int(index.max()) + 1
@@ -195,17 +198,19 @@ def steps(names: tuple[str, ...]) -> Iterator[Any]:
         torch.cuda.empty_cache()
 
 
-def main(folder: Path) -> int:
-    build()
+def main(folder: Path, name: str) -> int:
+    if name == "cuda":
+        build()
     cold = torch.empty(256 << 20, dtype=torch.uint8, device=DEVICE)
-    k = backends.load("cuda", device=DEVICE)
+    k = backends.load(name, device=DEVICE)
+    file = folder / ("fused.jsonl" if name == "cuda" else f"fused_{name}.jsonl")
     for part in (optimizers, pools):
         for one in part(k, cold):
-            append(folder / "fused.jsonl", [one])
-    for one in steps(("cuda", "torch")):
-        append(folder / "fused.jsonl", [one])
+            append(file, [one])
+    for one in steps(("cuda", "torch")) if name == "cuda" else ():
+        append(file, [one])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "cuda"))

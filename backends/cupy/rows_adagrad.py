@@ -7,9 +7,7 @@ from torch import Tensor
 from backends.cupy.update import rule, update
 from recis_core.blocks import Blocks
 
-SOURCE = rule(
-    "rows_adagrad",
-    r"""
+RULE = r"""
 constexpr int SLOTS = 1;
 INLINE void apply(float& w, float g, float* s, float rate, const float* c) {
     float lr = c[0], eps = c[1], decay = c[2];
@@ -17,8 +15,8 @@ INLINE void apply(float& w, float g, float* s, float rate, const float* c) {
     s[0] += g * g;
     w -= lr * rate * g / (sqrtf(s[0]) + eps);
 }
-""",
-)
+"""
+SOURCE = rule("rows_adagrad", RULE)
 
 
 def rows_adagrad(

@@ -8,15 +8,15 @@ from backends.cupy.moments import MOMENTS, moments
 from backends.cupy.update import rule, update
 from recis_core.blocks import Blocks
 
-SOURCE = rule(
-    "rows_adam",
+RULE = (
     MOMENTS
     + r"""
 INLINE void apply(float& w, float g, float* s, float rate, const float* c) {
     w -= move(g + c[7] * w, s, rate, c);
 }
-""",
+"""
 )
+SOURCE = rule("rows_adam", RULE)
 
 
 def rows_adam(

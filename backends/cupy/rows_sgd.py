@@ -7,16 +7,14 @@ from torch import Tensor
 from backends.cupy.update import rule, update
 from recis_core.blocks import Blocks
 
-SOURCE = rule(
-    "rows_sgd",
-    r"""
+RULE = r"""
 constexpr int SLOTS = 0;
 INLINE void apply(float& w, float g, float*, float rate, const float* c) {
     float lr = c[0], decay = c[1];
     w -= lr * rate * (g + decay * w);
 }
-""",
-)
+"""
+SOURCE = rule("rows_sgd", RULE)
 
 
 def rows_sgd(

@@ -1,9 +1,10 @@
 """Sums of rows chosen by an index, segment by segment: pooling and its gradients alike.
 
 A segment belongs to a group of lanes of one warp: some hold a row side by side, and several such
-rows are under way at once, so that few long segments fill the chip too. Segments longer than LONG
-are listed instead, and cut into pieces of PIECE rows, a block each; the last block to end adds a
-segment's pieces in order. No atomics on values, so the result does not vary.
+rows are under way at once, so that few long segments fill the chip too. Segments far longer than
+the mean, which others would wait for, are listed instead, and cut into pieces of PIECE rows, a
+block each; the last block to end adds a segment's pieces in order. No atomics on values, so the
+result does not vary.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from backends.cupy.device import DEVICE
 from backends.cupy.queue import SPELLING, THREADS, Queue, Source, blocks_for, code, width_of
 from recis_core.blocks import Blocks
 
-PIECE, LONG = 1024, 4096
+PIECE, LONG, LONGEST = 1024, 256, 4096
 # Blocks that share the pieces: two a multiprocessor of the largest chips.
 SHARERS = 264
 
@@ -29,7 +30,7 @@ SOURCE = Source(
 // lane has under way. MEAN: divide by the weights' sum and write its inverse. LOCATED: the index
 // names elements of `rows`, which say where in the blocks a row lies; -1 counts as zeros.
 constexpr int N = WIDE;
-constexpr i64 PIECE = 1024, LONG = 4096;
+constexpr i64 PIECE = 1024;
 
 // Positions of 32-bit offsets are unsigned, so that a step past the last of 2^31 does not wrap.
 template <typename O> struct Position { typedef i64 type; };
@@ -130,8 +131,8 @@ struct Long { i64 segment, first; };
 
 // counts: long segments in the upper half, pieces in the lower, so that one atomic takes both and
 // the list ascends by first piece.
-KERNEL short_segments(WORK_PARAMETERS, i64 count, i64 log2_width, i64 log2_group, u64* counts,
-                      Long* longs) {
+KERNEL short_segments(WORK_PARAMETERS, i64 count, i64 log2_width, i64 log2_group, i64 longest,
+                      u64* counts, Long* longs) {
     Work w = WORK;
     int width = 1 << log2_width, group = 1 << log2_group;
     i64 segment = THIS_THREAD >> log2_group;
@@ -139,7 +140,7 @@ KERNEL short_segments(WORK_PARAMETERS, i64 count, i64 log2_width, i64 log2_group
     int lane = threadIdx.x & (group - 1), part = lane >> log2_width;
     unsigned members = group == 32 ? ~0u : ((1u << group) - 1) << (threadIdx.x & 31 & ~(group - 1));
     i64 begin = offsets[segment], end = offsets[segment + 1];
-    if (end - begin > LONG) {
+    if (end - begin > longest) {
         if (lane == 0) {
             u64 pieces = u64(end - begin + PIECE - 1) / PIECE;
             u64 taken = atomicAdd(counts, (u64(1) << 40) + pieces);
@@ -276,8 +277,9 @@ def pool(
     work = (
         *place, index, offsets, weights, code(weights), factor, code(factor), out, scale, dim
     )  # fmt: skip
-    cut = n > LONG
-    most = n // LONG + 1
+    longest = min(max(4 * (n // count), LONG), LONGEST)
+    cut = n > longest
+    most = n // longest + 1
     marks = longs = partial = None
     if cut:
         marks, longs, partial = queue.scratch(
@@ -286,7 +288,7 @@ def pool(
         queue.clear(marks)
     queue.launch(
         SOURCE, "short_segments", blocks_for(count << log2_group),
-        *work, count, log2_width, log2_group, marks, longs, **macros,
+        *work, count, log2_width, log2_group, longest, marks, longs, **macros,
     )  # fmt: skip
     if marks is not None:
         shared = 4 * (THREADS >> log2_width) * ((each << log2_width) + 1)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from torch import Tensor
 
 from backends.numba.arithmetic import root, spread
 from backends.numba.lanes import load, scalar, store, width_of
 from backends.numba.memory import row_at
-from backends.numba.rows import prefetch_row, update
+from backends.numba.rows import prefetch_row
 from backends.numba.threads import kernel
-from recis_core.blocks import Blocks
 
 
 @kernel
@@ -78,38 +76,35 @@ def step(
             store(w_at, left, keep * w - pace * m / (root(v) * correct + small), weight_form)
 
 
-def update_moments(
-    blocks: Blocks,
-    rows: Tensor,
-    grad: Tensor,
-    scale: Tensor | None,
-    rate: Tensor | None,
-    lr: float,
-    betas: tuple[float, float],
-    powers: tuple[float, float],
-    eps: float,
-    torch_form: bool,
-    decay: float = 0.0,
-    kept: float = 1.0,
-    kept_per_rate: float = 0.0,
-) -> None:
-    """Apply the kernel with epsilon inside (torch) or outside (TensorFlow) the bias correction."""
-    correction = math.sqrt(1 - powers[1])
-    pace = lr / (1 - powers[0]) * (1 if torch_form else correction)
-    update(
-        step,
-        blocks,
-        rows,
-        grad,
-        scale,
-        rate,
-        ("weight", "mean", "square"),
-        float(pace),
-        float(betas[0]),
-        float(betas[1]),
-        1 / correction if torch_form else 1.0,
-        float(eps),
-        float(decay),
-        float(kept),
-        float(kept_per_rate),
-    )
+SLOTS = ("weight", "mean", "square")
+
+
+def adam_scalars(
+    lr: float, beta1: float, beta2: float, eps: float, decay: float,
+    power1: float, power2: float, form: str,
+) -> tuple[float, ...]:  # fmt: skip
+    """What `step` takes after the slots, of the declared scalars of Adam."""
+    moved = _moved(lr, beta1, beta2, eps, power1, power2, form)
+    return *moved, float(decay), 1.0, 0.0
+
+
+def adamw_scalars(
+    lr: float, beta1: float, beta2: float, eps: float, decay: float,
+    power1: float, power2: float, form: str,
+) -> tuple[float, ...]:  # fmt: skip
+    """The same of AdamW, whose decay follows the rates but in form "tensorflow"."""
+    moved = _moved(lr, beta1, beta2, eps, power1, power2, form)
+    if form == "tensorflow":
+        return *moved, 0.0, float(1 - decay), 0.0
+    return *moved, 0.0, 1.0, float(lr * decay)
+
+
+def _moved(
+    lr: float, beta1: float, beta2: float, eps: float, power1: float, power2: float, form: str
+) -> tuple[float, ...]:
+    """Scalars of the move; epsilon inside (torch) or outside (TensorFlow) the bias correction."""
+    correction = math.sqrt(1 - power2)
+    inside = form == "torch"
+    pace = lr / (1 - power1) * (1 if inside else correction)
+    root_factor = 1 / correction if inside else 1.0
+    return float(pace), float(beta1), float(beta2), root_factor, float(eps)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends.numba.moments import update_moments
+from backends.numba.moments import SLOTS, adam_scalars, step
+from backends.numba.rows import update
 from recis_core.blocks import Blocks
 
 
@@ -23,16 +24,5 @@ def rows_adam(
     power2: float,
     form: str,
 ) -> None:
-    update_moments(
-        blocks,
-        rows,
-        grad,
-        scale,
-        rate,
-        lr,
-        (beta1, beta2),
-        (power1, power2),
-        eps,
-        form == "torch",
-        decay=decay,
-    )
+    scalars = adam_scalars(lr, beta1, beta2, eps, decay, power1, power2, form)
+    update(step, blocks, rows, grad, scale, rate, SLOTS, *scalars)

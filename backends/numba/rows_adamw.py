@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends.numba.moments import update_moments
+from backends.numba.moments import SLOTS, adamw_scalars, step
+from backends.numba.rows import update
 from recis_core.blocks import Blocks
 
 
@@ -23,18 +24,5 @@ def rows_adamw(
     power2: float,
     form: str,
 ) -> None:
-    constant = form == "tensorflow"
-    update_moments(
-        blocks,
-        rows,
-        grad,
-        scale,
-        rate,
-        lr,
-        (beta1, beta2),
-        (power1, power2),
-        eps,
-        form == "torch",
-        kept=1 - decay if constant else 1.0,
-        kept_per_rate=0.0 if constant else lr * decay,
-    )
+    scalars = adamw_scalars(lr, beta1, beta2, eps, decay, power1, power2, form)
+    update(step, blocks, rows, grad, scale, rate, SLOTS, *scalars)

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
-from numba.core import extending
+from llvmlite import ir
+from numba import cfunc, njit
+from numba.core import cgutils, extending, types
 
 from backends.numba.team import openmp, together
 
@@ -51,6 +52,35 @@ def kernel(function: Callable[..., Any]) -> Any:
     """
     function.__qualname__ += f"-{_digest()}"
     return _compiled(function)
+
+
+@cache
+def address_of_code(function: Callable[..., Any], count: int) -> int:
+    """Where the code of `function`, of `count` int64, lies: what `call_at` takes.
+
+    A kernel that calls it so is not compiled together with it.
+    """
+    function.__qualname__ += f"-{_digest()}"
+    kind = types.void(*[types.int64] * count)
+    made: Any = cfunc(kind, cache=True, error_model="numpy")(function)
+    _kept.append(made)
+    return made.address
+
+
+_kept: list[Any] = []  # whose code is called by address
+
+
+@intrinsic
+def call_at(context, code, args):
+    """Call the code at an address with a tuple of int64."""
+
+    def emit(cg, b, sig, given):
+        values = cgutils.unpack_tuple(b, given[1])
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        b.call(b.inttoptr(given[0], kind.as_pointer()), values)
+        return cg.get_dummy_value()
+
+    return types.void(types.int64, args), emit
 
 
 # A range below this many bytes of work costs less than waking a thread.
