@@ -22,7 +22,7 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
-    "id_map": dict(BLOCK=128, CLAIM=128),
+    "id_map": dict(BLOCK=128, CLAIM=(128, 1), INSERT=(128, 1)),
     "ids_hash": dict(BLOCK=64),
     "ids_mod": dict(BLOCK=128),
     "ids_partition": dict(

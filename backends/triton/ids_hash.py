@@ -6,49 +6,50 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton import farm
+from backends.triton.farm import over_64, up_to_64
 from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.words import octet, shift_mix, word8
+from backends.triton.words import head8, head16, shift_mix
 from recis_core.ops.ids_hash import MURMUR as FACTOR
 
 MURMUR = tl.constexpr(FACTOR)
-BLOCK = 128 * WIDEN
-over_64, up_to_16 = farm.over_64, farm.up_to_16
-up_to_32, up_to_64 = farm.up_to_32, farm.up_to_64
+BLOCK, WARPS = 32 * WIDEN, 1
 
 
 @triton.jit
-def _farm(text, size, mask):
-    tiny, short = mask & (size <= 16), mask & (size > 16) & (size <= 32)
-    middle, long = mask & (size > 32) & (size <= 64), mask & (size > 64)
-    out = size.to(tl.uint64) * 0
-    if tl.max(tiny.to(tl.int32)) > 0:
-        out = tl.where(tiny, up_to_16(text, size, tiny), out)
-    if tl.max(short.to(tl.int32)) > 0:
-        out = tl.where(short, up_to_32(text, size, short), out)
-    if tl.max(middle.to(tl.int32)) > 0:
-        out = tl.where(middle, up_to_64(text, size, middle), out)
-    if tl.max(long.to(tl.int32)) > 0:
-        out = tl.where(long, over_64(text, size, long), out)
+def _farm(address, size):
+    few = tl.minimum(size, 65).to(tl.int32)
+    least, most = tl.min(few), tl.max(few)
+    out = up_to_64(address, few, least, most)
+    if most > 64:
+        out = tl.where(few > 64, over_64(address, size), out)
     return out
 
 
 @triton.jit
-def _murmur(text, size, mask):
+def _stirred(h, word, live):
+    word = shift_mix(word * MURMUR) * MURMUR
+    return tl.where(live, (h ^ word) * MURMUR, h)
+
+
+@triton.jit
+def _murmur(address, size):
     """MurmurHash64A, seed 0."""
     h = size.to(tl.uint64) * MURMUR
-    whole = tl.where(mask, size // 8 * 8, 0)
-    most = tl.max(whole)
-    at = most * 0
-    while at < most:
-        live = at < whole
-        word = shift_mix(word8(text + at, live) * MURMUR) * MURMUR
-        h = tl.where(live, (h ^ word) * MURMUR, h)
-        at += 8
-    tail = h * 0
-    for b in tl.static_range(0, 7):
-        tail |= octet(text + whole + b, mask & (whole + b < size)) << (8 * b)
-    h = tl.where(whole < size, (h ^ tail) * MURMUR, h)
+    whole = size & -8
+    rest = (size & 7).to(tl.int32)
+    tail = head8(address + whole, rest)
+    at = tl.full([], 0, tl.int64)
+    for _ in range(tl.max(((whole + 31) // 32).to(tl.int32))):
+        left = tl.maximum(tl.minimum(whole - at, 32), 0).to(tl.int32)
+        a, b = head16(address + at, left)
+        c, d = head16(address + at + 16, left - 16)
+        h = _stirred(h, a, left >= 8)
+        h = _stirred(h, b, left >= 16)
+        h = _stirred(h, c, left >= 24)
+        h = _stirred(h, d, left >= 32)
+        at += 32
+    tail &= ((rest * 0 + 1).to(tl.uint64) << (rest * 8).to(tl.uint64)) - 1
+    h = tl.where(rest > 0, (h ^ tail) * MURMUR, h)
     return shift_mix(shift_mix(h) * MURMUR)
 
 
@@ -57,11 +58,14 @@ def _hash(data, offsets, out, n, FARM: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     begin = tl.load(offsets + i, mask=i < n, other=0).to(tl.int64)
     size = tl.load(offsets + i + 1, mask=i < n, other=0).to(tl.int64) - begin
-    text = data + begin
-    hashed = _farm(text, size, i < n) if FARM else _murmur(text, size, i < n)
+    address = data.to(tl.int64) + begin
+    hashed = _farm(address, size) if FARM else _murmur(address, size)
     tl.store(out + i, hashed.to(tl.int64), mask=i < n)
 
 
 def ids_hash(data: Tensor, offsets: Tensor, kind: str, out: Tensor) -> None:
     n = len(offsets) - 1
-    launch(_hash, cover(n, BLOCK), data, offsets, out, n, FARM=kind == "farm", BLOCK=BLOCK)
+    launch(
+        _hash, cover(n, BLOCK), data, offsets, out, n, warps=WARPS, FARM=kind == "farm",
+        BLOCK=BLOCK,
+    )  # fmt: skip
