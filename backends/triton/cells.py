@@ -26,9 +26,9 @@ def word_of(table, row):
 
 @triton.jit
 def home_of(table, pair, mask):
-    return ((mix64(pair.to(tl.uint64) ^ mix64(table.to(tl.uint64) + GOLDEN)) >> 8) & mask).to(
-        tl.int64
-    )
+    """The first cell to look at: one where a sector of 32 bytes begins, as two cells share one."""
+    hashed = mix64(pair.to(tl.uint64) ^ mix64(table.to(tl.uint64) + GOLDEN)) >> 8
+    return (hashed & (mask - 1)).to(tl.int64)
 
 
 @triton.jit
@@ -84,10 +84,15 @@ def look_up(cells, mask, table, pair, live):
     key = word_of(table, tl.zeros_like(at))
     active = live
     while tl.max(active.to(tl.int32)) > 0:
+        # Both cells of a sector at once.
         first, second = read_cell(cells + at * 2, active)
-        hit = active & (first == pair) & ((second & LOW) == key) & (second >= 0)
-        row = tl.where(hit, second >> 32, row)
-        active = active & (hit == 0) & (second != 0)
+        third, fourth = read_cell(cells + at * 2 + 2, active)
+        here = active & (first == pair) & ((second & LOW) == key) & (second >= 0)
+        there = active & (third == pair) & ((fourth & LOW) == key) & (fourth >= 0)
+        row = tl.where(here, second >> 32, tl.where(there, fourth >> 32, row))
+        beyond = active & (here == 0) & (second != 0)
+        active = beyond & (there == 0) & (fourth != 0)
+        at = tl.where(beyond, at + 1, at)
         at = tl.where(active, (at + 1) & mask, at)
     return at, row
 

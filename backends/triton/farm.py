@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from backends.triton.words import head16, rotate, shift_mix, tail16
+from backends.triton.words import head16, near16, rotate, shift_mix, tail16
 from recis_core.ops import ids_hash as declared
 
 K0, K1, K2 = tl.constexpr(declared.K0), tl.constexpr(declared.K1), tl.constexpr(declared.K2)
@@ -38,12 +38,17 @@ def under_4(head, size):
 
 
 @triton.jit
-def up_to_64(address, size, least, most):
-    """Up to 64 bytes, with as much in common as there is; `least` and `most` are of the sizes."""
-    n = size.to(tl.uint64)
+def up_to_64(address, size, few, many, INSIDE: tl.constexpr):
+    """Up to 64 bytes, with as much in common as there is. `few`, `many`: whether any string has
+    less than 4 bytes, more than 32. INSIDE: 40 bytes on both sides of each are of the text too."""
+    n = size.to(tl.uint32).to(tl.uint64)
     mul = n * 2 + K2
-    head, second = head16(address, size)
-    before, tail = tail16(address + size, size)
+    if INSIDE:
+        head, second = near16(address, None)
+        before, tail = near16(address + size - 16, None)
+    else:
+        head, second = head16(address, size)
+        before, tail = tail16(address + size, size)
     # Over 16, then 8 to 16, then 4 to 7 bytes.
     a = head * tl.where(size > 32, K2, K1)
     c = tail * mul
@@ -55,12 +60,16 @@ def up_to_64(address, size, least, most):
     u = tl.where(size >= 8, u, n + ((head & 0xFFFFFFFF) << 3))
     v = tl.where(size >= 8, v, tail >> 32)
     out = mix16(u, v, mul)
-    if least < 4:
+    if few:
         out = tl.where(size < 4, under_4(head, size), out)
-    if most > 32:
-        longer = tl.where(size > 32, 16, 0)
-        third, f = head16(address + 16, longer)
-        g, h = tail16(address + size - 16, longer)
+    if many:
+        if INSIDE:
+            third, f = near16(address + 16, size > 32)
+            g, h = near16(address + size - 32, size > 32)
+        else:
+            longer = tl.where(size > 32, 16, 0)
+            third, f = head16(address + 16, longer)
+            g, h = tail16(address + size - 16, longer)
         e = third * mul
         g = (u + g) * mul
         h = (out + h) * mul

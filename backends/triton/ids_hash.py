@@ -8,20 +8,24 @@ from torch import Tensor
 
 from backends.triton.farm import over_64, up_to_64
 from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.words import head8, head16, shift_mix
+from backends.triton.words import head16, shift_mix
 from recis_core.ops.ids_hash import MURMUR as FACTOR
 
 MURMUR = tl.constexpr(FACTOR)
-BLOCK, WARPS = 32 * WIDEN, 1
+# Strings of a step, a lane each, and of a program, which is one warp.
+STEP, BLOCK = 32 * WIDEN, 128 * WIDEN
 
 
 @triton.jit
-def _farm(address, size):
-    few = tl.minimum(size, 65).to(tl.int32)
-    least, most = tl.min(few), tl.max(few)
-    out = up_to_64(address, few, least, most)
+def _farm(address, size, inside):
+    short = tl.minimum(size, 65).to(tl.int32)
+    least, most = tl.min(short), tl.max(short)
+    if inside:
+        out = up_to_64(address, short, least < 4, most > 32, INSIDE=True)
+    else:
+        out = up_to_64(address, short, least < 4, most > 32, INSIDE=False)
     if most > 64:
-        out = tl.where(few > 64, over_64(address, size), out)
+        out = tl.where(short > 64, over_64(address, size), out)
     return out
 
 
@@ -37,7 +41,7 @@ def _murmur(address, size):
     h = size.to(tl.uint64) * MURMUR
     whole = size & -8
     rest = (size & 7).to(tl.int32)
-    tail = head8(address + whole, rest)
+    tail, _ = head16(address + whole, rest)
     at = tl.full([], 0, tl.int64)
     for _ in range(tl.max(((whole + 31) // 32).to(tl.int32))):
         left = tl.maximum(tl.minimum(whole - at, 32), 0).to(tl.int32)
@@ -53,19 +57,34 @@ def _murmur(address, size):
     return shift_mix(shift_mix(h) * MURMUR)
 
 
-@triton.jit(do_not_specialize=["n"])
-def _hash(data, offsets, out, n, FARM: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    begin = tl.load(offsets + i, mask=i < n, other=0).to(tl.int64)
-    size = tl.load(offsets + i + 1, mask=i < n, other=0).to(tl.int64) - begin
-    address = data.to(tl.int64) + begin
-    hashed = _farm(address, size) if FARM else _murmur(address, size)
-    tl.store(out + i, hashed.to(tl.int64), mask=i < n)
+@triton.jit
+def _bounds(offsets, i, n):
+    begin = tl.load(offsets + i, mask=i < n, other=0)
+    return begin, tl.load(offsets + i + 1, mask=i < n, other=0)
+
+
+@triton.jit(do_not_specialize=["length", "n"])
+def _hash(
+    data, length, offsets, out, n, FARM: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr
+):
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    last = tl.minimum(first + BLOCK, n)
+    low, high = tl.load(offsets + first).to(tl.int64), tl.load(offsets + last).to(tl.int64)
+    inside = (low >= 40) & (high + 40 <= length)
+    i = first + tl.arange(0, STEP)
+    begin, end = _bounds(offsets, i, n)
+    for _ in range(BLOCK // STEP):
+        address, size = data.to(tl.int64) + begin, (end - begin).to(tl.int64)
+        # On its way while these are hashed.
+        begin, end = _bounds(offsets, i + STEP, last)
+        hashed = _farm(address, size, inside) if FARM else _murmur(address, size)
+        tl.store(out + i, hashed.to(tl.int64), mask=i < n)
+        i += STEP
 
 
 def ids_hash(data: Tensor, offsets: Tensor, kind: str, out: Tensor) -> None:
     n = len(offsets) - 1
     launch(
-        _hash, cover(n, BLOCK), data, offsets, out, n, warps=WARPS, FARM=kind == "farm",
-        BLOCK=BLOCK,
+        _hash, cover(n, BLOCK), data, len(data), offsets, out, n, warps=1, FARM=kind == "farm",
+        STEP=STEP, BLOCK=BLOCK,
     )  # fmt: skip

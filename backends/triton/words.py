@@ -1,7 +1,7 @@
 """Words of strings that start anywhere, by aligned ones, and the integer steps hashes share.
 
-A string is an int64 address and its bytes. An aligned word is read only where it holds a byte of
-the string, so that nothing outside the text's own words of 8 bytes is ever touched.
+A string is an int64 address and its bytes. `head16` and `tail16` read aligned words only where they
+hold a byte of the string, so that nothing outside the text's own words of 8 bytes is touched.
 """
 
 from __future__ import annotations
@@ -9,13 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _aligned(address, k, mask):
-    """Low and high half, uint32, of the aligned word k places after the one `address` lies in."""
-    words = (address & -8).to(tl.pointer_type(tl.int64))
-    found = tl.load(words + k, mask=mask, other=0).to(tl.uint64)
-    return found.to(tl.uint32), (found >> 32).to(tl.uint32)
+NARROW = tl.constexpr(False)
 
 
 @triton.jit
@@ -29,11 +23,19 @@ def _joined(low, middle, high, start):
 
 
 @triton.jit
-def _pair(address, start, first, second, third):
-    """The two words from `address` on; masks say which of the aligned ones are read."""
-    a, b = _aligned(address, 0, first)
-    c, d = _aligned(address, 1, second)
-    e, f = _aligned(address, 2, third)
+def _halves(word):
+    word = word.to(tl.uint64)
+    return word.to(tl.uint32), (word >> 32).to(tl.uint32)
+
+
+@triton.jit
+def _pair(address, first, second, third):
+    """The two words at `address`; masks say which of the three aligned ones are read."""
+    words = (address & -8).to(tl.pointer_type(tl.int64))
+    start = (address & 7).to(tl.int32)
+    a, b = _halves(tl.load(words, mask=first))
+    c, d = _halves(tl.load(words + 1, mask=second))
+    e, f = _halves(tl.load(words + 2, mask=third))
     odd, start = start >= 4, start & 3
     v, w, x = tl.where(odd, b, a), tl.where(odd, c, b), tl.where(odd, d, c)
     y, z = tl.where(odd, e, d), tl.where(odd, f, e)
@@ -41,30 +43,37 @@ def _pair(address, start, first, second, third):
 
 
 @triton.jit
+def _word(words, k, mask):
+    return tl.load(words + k, mask=mask).to(tl.uint32, bitcast=True)
+
+
+@triton.jit
+def near16(address, mask):
+    """Bytes 0 to 7 and 8 to 15 where, if `mask` is not None, it is set; reads up to 24 bytes."""
+    if NARROW:
+        words = (address & -4).to(tl.pointer_type(tl.int32))
+        start = (address & 3).to(tl.int32)
+        v, w, x = _word(words, 0, mask), _word(words, 1, mask), _word(words, 2, mask)
+        y, z = _word(words, 3, mask), _word(words, 4, mask)
+        first, second = _joined(v, w, x, start), _joined(x, y, z, start)
+    else:
+        first, second = _pair(address, mask, mask, mask)
+    return first, second
+
+
+@triton.jit
 def head16(address, size):
     """Bytes 0 to 7 and 8 to 15 of strings, sizes int32; past the end nothing to rely on."""
-    start = (address & 7).to(tl.int32)
-    end = start + size
-    return _pair(address, start, size > 0, (size > 0) & (end > 8), (size > 0) & (end > 16))
+    end = (address & 7).to(tl.int32) + size
+    return _pair(address, size > 0, (size > 0) & (end > 8), (size > 0) & (end > 16))
 
 
 @triton.jit
 def tail16(end, size):
     """Bytes -16 to -9 and -8 to -1 of strings up to `end`; of those before, nothing to rely on."""
-    address = end - 16
-    start = (address & 7).to(tl.int32)
+    start = (end & 7).to(tl.int32)
     begin = start + 16 - size
-    return _pair(address, start, begin < 8, begin < 16, (size > 0) & (start > 0))
-
-
-@triton.jit
-def head8(address, size):
-    """Bytes 0 to 7; of bytes past the end nothing to rely on."""
-    start = (address & 7).to(tl.int32)
-    a, b = _aligned(address, 0, size > 0)
-    c, d = _aligned(address, 1, (size > 0) & (start + size > 8))
-    odd = start >= 4
-    return _joined(tl.where(odd, b, a), tl.where(odd, c, b), tl.where(odd, d, c), start & 3)
+    return _pair(end - 16, begin < 8, begin < 16, (size > 0) & (start > 0))
 
 
 @triton.jit
