@@ -40,7 +40,7 @@ def under_4(head, size):
 @triton.jit
 def up_to_64(address, size, few, many, INSIDE: tl.constexpr):
     """Up to 64 bytes, with as much in common as there is. `few`, `many`: whether any string has
-    less than 4 bytes, more than 32. INSIDE: 40 bytes on both sides of each are of the text too."""
+    less than 4 bytes, more than 32. INSIDE: 20 bytes on both sides of each are of the text too."""
     n = size.to(tl.uint32).to(tl.uint64)
     mul = n * 2 + K2
     if INSIDE:

@@ -22,7 +22,7 @@ LEAST_CELLS = 1024
 # A warp a program: a pair that probes for long then holds up few others.
 BLOCK = 64 * WIDEN
 # More where pairs are numbered: all programs add to one counter, which takes some nanoseconds each.
-CLAIM, INSERT = (256 * WIDEN, 2), (256 * WIDEN, 4)
+CLAIM, INSERT = (256 * WIDEN, 2), (512 * WIDEN, 8)
 
 
 @triton.jit(do_not_specialize=["mask", "n"])

@@ -1,4 +1,4 @@
-"""ids_hash: a lane a string; a program pays for the lengths its strings have."""
+"""ids_hash: a lane a string, a warp a program; all lanes pay for the lengths their strings have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from backends.triton.words import head16, shift_mix
 from recis_core.ops.ids_hash import MURMUR as FACTOR
 
 MURMUR = tl.constexpr(FACTOR)
-# Strings of a step, a lane each, and of a program, which is one warp.
-STEP, BLOCK = 32 * WIDEN, 128 * WIDEN
+# Strings that a program hashes at once: one a lane by farm, two by murmur.
+FARM_STEP, MURMUR_STEP = 32 * WIDEN, 64 * WIDEN
+# Most steps of a program, which finds the next offsets there already, and strings that fill the
+# device with programs of one step.
+STEPS, FILLED = 4, 1 << 17
+# Bytes on both sides of a string that farm reads without asking where they are of the text.
+MARGIN = tl.constexpr(20)
 
 
 @triton.jit
@@ -63,28 +68,33 @@ def _bounds(offsets, i, n):
     return begin, tl.load(offsets + i + 1, mask=i < n, other=0)
 
 
-@triton.jit(do_not_specialize=["length", "n"])
-def _hash(
-    data, length, offsets, out, n, FARM: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr
-):
-    first = tl.program_id(0).to(tl.int64) * BLOCK
-    last = tl.minimum(first + BLOCK, n)
-    low, high = tl.load(offsets + first).to(tl.int64), tl.load(offsets + last).to(tl.int64)
-    inside = (low >= 40) & (high + 40 <= length)
+@triton.jit(do_not_specialize=["length", "n", "steps"])
+def _hash(data, length, offsets, out, n, steps, FARM: tl.constexpr, STEP: tl.constexpr):
+    first = tl.program_id(0).to(tl.int64) * steps * STEP
+    last = tl.minimum(first + steps * STEP, n)
     i = first + tl.arange(0, STEP)
-    begin, end = _bounds(offsets, i, n)
-    for _ in range(BLOCK // STEP):
-        address, size = data.to(tl.int64) + begin, (end - begin).to(tl.int64)
-        # On its way while these are hashed.
-        begin, end = _bounds(offsets, i + STEP, last)
-        hashed = _farm(address, size, inside) if FARM else _murmur(address, size)
-        tl.store(out + i, hashed.to(tl.int64), mask=i < n)
-        i += STEP
+    text = data.to(tl.int64)
+    begin, end = _bounds(offsets, i, last)
+    if FARM:
+        low, high = tl.load(offsets + first), tl.load(offsets + last)
+        inside = (low >= MARGIN) & (high + MARGIN <= length)
+        for _ in range(steps):
+            address, size = text + begin, (end - begin).to(tl.int64)
+            # On its way while these are hashed.
+            begin, end = _bounds(offsets, i + STEP, last)
+            tl.store(out + i, _farm(address, size, inside).to(tl.int64), mask=i < last)
+            i += STEP
+    else:
+        hashed = _murmur(text + begin, (end - begin).to(tl.int64))
+        tl.store(out + i, hashed.to(tl.int64), mask=i < last)
 
 
 def ids_hash(data: Tensor, offsets: Tensor, kind: str, out: Tensor) -> None:
-    n = len(offsets) - 1
+    n, farm = len(offsets) - 1, kind == "farm"
+    step, steps = MURMUR_STEP, 1
+    if farm:
+        step, steps = FARM_STEP, max(min(n // FILLED, STEPS), 1)
     launch(
-        _hash, cover(n, BLOCK), data, len(data), offsets, out, n, warps=1, FARM=kind == "farm",
-        STEP=STEP, BLOCK=BLOCK,
+        _hash, cover(n, step * steps), data, len(data), offsets, out, n, steps, warps=1,
+        FARM=farm, STEP=step,
     )  # fmt: skip
