@@ -77,7 +77,8 @@ def _hash(data, length, offsets, out, n, steps, FARM: tl.constexpr, STEP: tl.con
     begin, end = _bounds(offsets, i, last)
     if FARM:
         low, high = tl.load(offsets + first), tl.load(offsets + last)
-        inside = (low >= MARGIN) & (high + MARGIN <= length)
+        # A lane without a string would read from the begin of the text.
+        inside = (first + steps * STEP <= n) & (low >= MARGIN) & (high + MARGIN <= length)
         for _ in range(steps):
             address, size = text + begin, (end - begin).to(tl.int64)
             # On its way while these are hashed.
