@@ -14,9 +14,9 @@ from backends.triton.swap import takes_cells
 from recis_core.types import index_dtype
 
 # Positions in the state: pairs held, cells taken since the last rehash, rows ever given out, freed
-# rows, new pairs of the insertion under way.
+# rows, new pairs of the insertion under way; apart, aligned, the pairs it did not find.
 LIVE, USED, EXTENT, FREE, FRESH = (tl.constexpr(k) for k in range(5))
-STATE = 5
+MISSING, STATE = 6, 7
 LOAD = 0.5
 LEAST_CELLS = 1024
 # A warp a program: a pair that probes for long then holds up few others.
@@ -178,9 +178,11 @@ class id_map:
         """Rows, and a bound of how many are missing; there is room for those afterwards."""
         if not self._over(len(ids)):
             return self._find(tables, ids, None), len(ids)
-        missing = self._zeros(1)
+        missing = self.state[MISSING:]
+        fill(missing, 0)
         rows = self._find(tables, ids, missing)
-        more, numbers = int(missing), self._numbers()
+        numbers = self._numbers()
+        more = numbers[MISSING]
         self.live_bound, self.used_bound = numbers[LIVE.value], numbers[USED.value]
         if self.live_bound + more > self.limit:
             raise OverflowError(f"id_map is limited to {self.limit} rows")

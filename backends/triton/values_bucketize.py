@@ -11,7 +11,7 @@ from backends.triton.search import columns_of, last_at_most
 from backends.triton.tiles import load_tile, store_tile
 
 # A warp a program: the search for its column needs no barrier.
-BLOCK, WARPS = 256 * WIDEN, 1
+BLOCK, WARPS = 512 * WIDEN, 1
 # Boundaries of a column that are searched by comparing, at least and at most.
 FEW, MANY = tl.constexpr(3), tl.constexpr(32)
 
