@@ -22,8 +22,8 @@ from recis_core.kernels import every_op
 SMALL = {
     "auc_grouped": dict(BLOCK=128),
     "columns_unpack": dict(BLOCK=128),
-    "id_map": dict(BLOCK=128, CLAIM=128),
-    "ids_hash": dict(BLOCK=64),
+    "id_map": dict(BLOCK=128, CLAIM=(128, 1), INSERT=(128, 1)),
+    "ids_hash": dict(FARM_STEP=32, MURMUR_STEP=64, FILLED=64),
     "ids_mod": dict(BLOCK=128),
     "ids_partition": dict(
         ONE_OWNER=(512, 4), MORE_OWNERS=(256, 4), CLEAR=256, FINISH=256, MOST_OWNERS=4

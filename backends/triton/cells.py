@@ -2,7 +2,8 @@
 
 A cell's second word holds the table with its sign bit set (0 where the cell was never taken) and
 above it the row (-1 once erased). The sign bit alone claims a cell, by an atomic or: a pair that is
-inserted was looked for before, so claiming never has to compare.
+inserted was looked for before, so claiming never has to compare. Where a whole cell can be swapped,
+one launch looks and takes: a cell then never shows a pair that is not its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import triton
 import triton.language as tl
 
 from backends.triton.mixing import GOLDEN, mix64
+from backends.triton.swap import read_cell, take_cell
 
 SIGN = tl.constexpr(-(1 << 31))
 LOW = tl.constexpr((1 << 32) - 1)
@@ -24,9 +26,9 @@ def word_of(table, row):
 
 @triton.jit
 def home_of(table, pair, mask):
-    return ((mix64(pair.to(tl.uint64) ^ mix64(table.to(tl.uint64) + GOLDEN)) >> 8) & mask).to(
-        tl.int64
-    )
+    """The first cell to look at: one where a sector of 32 bytes begins, as two cells share one."""
+    hashed = mix64(pair.to(tl.uint64) ^ mix64(table.to(tl.uint64) + GOLDEN)) >> 8
+    return (hashed & (mask - 1)).to(tl.int64)
 
 
 @triton.jit
@@ -71,3 +73,36 @@ def claim_pairs(cells, mask, table, pair, row, live):
         at = (at + 1) & mask
     tl.store(cells + place * 2, pair, mask=live)
     tl.store(cells + place * 2 + 1, word_of(table, row), mask=live)
+
+
+@triton.jit
+def look_up(cells, mask, table, pair, live):
+    """int64 cell that holds each pair, or the free one that shows it absent; row -1 if so. Others
+    may take cells meanwhile."""
+    at = home_of(table, pair, mask)
+    row = tl.zeros_like(at) - 1
+    key = word_of(table, tl.zeros_like(at))
+    active = live
+    while tl.max(active.to(tl.int32)) > 0:
+        # Both cells of a sector at once.
+        first, second = read_cell(cells + at * 2, active)
+        third, fourth = read_cell(cells + at * 2 + 2, active)
+        here = active & (first == pair) & ((second & LOW) == key) & (second >= 0)
+        there = active & (third == pair) & ((fourth & LOW) == key) & (fourth >= 0)
+        row = tl.where(here, second >> 32, tl.where(there, fourth >> 32, row))
+        beyond = active & (here == 0) & (second != 0)
+        active = beyond & (there == 0) & (fourth != 0)
+        at = tl.where(beyond, at + 1, at)
+        at = tl.where(active, (at + 1) & mask, at)
+    return at, row
+
+
+@triton.jit
+def take_pairs(cells, mask, at, table, pair, row, live):
+    """Write pairs that no cell holds to the first free cell from `at` on."""
+    word = word_of(table, row)
+    active = live
+    while tl.max(active.to(tl.int32)) > 0:
+        held = take_cell(cells + at * 2, pair, word, active)
+        active = active & (held != 0)
+        at = tl.where(active, (at + 1) & mask, at)

@@ -7,21 +7,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton.cells import claim_pairs, find_pairs
+from backends.triton.cells import claim_pairs, find_pairs, look_up, take_pairs
 from backends.triton.fill import fill
 from backends.triton.launch import WIDEN, cover, launch
+from backends.triton.swap import takes_cells
 from recis_core.types import index_dtype
 
 # Positions in the state: pairs held, cells taken since the last rehash, rows ever given out, freed
-# rows, new pairs of the insertion under way.
+# rows, new pairs of the insertion under way; apart, aligned, the pairs it did not find.
 LIVE, USED, EXTENT, FREE, FRESH = (tl.constexpr(k) for k in range(5))
-STATE = 5
+MISSING, STATE = 6, 7
 LOAD = 0.5
 LEAST_CELLS = 1024
 # A warp a program: a pair that probes for long then holds up few others.
 BLOCK = 64 * WIDEN
 # More where pairs are numbered: all programs add to one counter, which takes some nanoseconds each.
-CLAIM, CLAIM_WARPS = 256 * WIDEN, 2
+CLAIM, INSERT = (256 * WIDEN, 2), (512 * WIDEN, 8)
 
 
 @triton.jit(do_not_specialize=["mask", "n"])
@@ -37,21 +38,44 @@ def _find(cells, mask, tables, ids, rows, missing, n, BLOCK: tl.constexpr):
             tl.atomic_add(missing, absent, sem="relaxed")
 
 
+@triton.jit
+def _numbered(state, free_rows, new, count):
+    """Rows of new pairs, numbered a program at a time: freed ones first, then the next."""
+    base = tl.atomic_add(state + FRESH, count.to(tl.int64), sem="relaxed")
+    k = base + tl.cumsum(new.to(tl.int32)) - 1
+    freed = tl.load(state + FREE)
+    reused = new & (k < freed)
+    row = tl.load(free_rows + (freed - 1 - k), mask=reused, other=0).to(tl.int64)
+    return tl.where(reused, row, tl.load(state + EXTENT) + k - freed)
+
+
+@triton.jit(do_not_specialize=["mask", "n"])
+def _insert(cells, mask, state, free_rows, tables, ids, rows, fresh, n, BLOCK: tl.constexpr):
+    """Looks for pairs and gives cells to those that are absent; for whole cells at once."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = i < n
+    table = tl.load(tables + i, mask=live, other=0).to(tl.int64)
+    pair = tl.load(ids + i, mask=live, other=0)
+    at, row = look_up(cells, mask, table, pair, live)
+    new = live & (row < 0)
+    tl.store(fresh + i, new, mask=live)
+    count = tl.sum(new.to(tl.int32))
+    if count > 0:
+        row = tl.where(new, _numbered(state, free_rows, new, count), row)
+        take_pairs(cells, mask, at, table, pair, row, new)
+    tl.store(rows + i, row.to(rows.dtype.element_ty), mask=live)
+
+
 @triton.jit(do_not_specialize=["mask", "n"])
 def _claim(cells, mask, state, free_rows, tables, ids, rows, fresh, n, BLOCK: tl.constexpr):
-    """Rows of new pairs are numbered a program at a time: freed ones first, then the next."""
+    """The same for pairs that were looked for, and have no row, one word of a cell at a time."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = i < n
     new = live & (tl.load(rows + i, mask=live, other=0) < 0)
     tl.store(fresh + i, new, mask=live)
-    count = tl.sum(new.to(tl.int64))
+    count = tl.sum(new.to(tl.int32))
     if count > 0:
-        base = tl.atomic_add(state + FRESH, count, sem="relaxed")
-        k = base + tl.cumsum(new.to(tl.int64)) - 1
-        freed = tl.load(state + FREE)
-        reused = new & (k < freed)
-        row = tl.load(free_rows + (freed - 1 - k), mask=reused, other=0).to(tl.int64)
-        row = tl.where(reused, row, tl.load(state + EXTENT) + k - freed)
+        row = _numbered(state, free_rows, new, count)
         tl.store(rows + i, row.to(rows.dtype.element_ty), mask=new)
         table = tl.load(tables + i, mask=new, other=0).to(tl.int64)
         claim_pairs(cells, mask, table, tl.load(ids + i, mask=new, other=0), row, new)
@@ -134,27 +158,37 @@ class id_map:
         return self._find(tables, ids, missing), missing
 
     def insert(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        n = len(ids)
-        more, missing = n, self._zeros(1) if self._over(n) else None
-        rows = self._find(tables, ids, missing)
-        if missing is not None:
-            more = int(missing)
-            numbers = self._numbers()
-            self.live_bound, self.used_bound = numbers[LIVE.value], numbers[USED.value]
-            if self.live_bound + more > self.limit:
-                raise OverflowError(f"id_map is limited to {self.limit} rows")
-            if self._over(more):
-                self._rehash(self.live_bound + more)
-        fresh = self._empty(n, torch.bool)
-        where = (self.cells, self._mask(), self.state, self.free_rows)
+        more, fresh = len(ids), self._empty(len(ids), torch.bool)
+        at_once = takes_cells(self.device) and not self._over(more)
+        if at_once:
+            rows = self._empty(more, self.dtype)
+        else:
+            rows, more = self._look(tables, ids)
+        kernel, block, warps = (_insert, *INSERT) if at_once else (_claim, *CLAIM)
         launch(
-            _claim, cover(n, CLAIM), *where, tables, ids, rows, fresh, n, warps=CLAIM_WARPS,
-            BLOCK=CLAIM,
+            kernel, cover(len(ids), block), self.cells, self._mask(), self.state, self.free_rows,
+            tables, ids, rows, fresh, len(ids), warps=warps, BLOCK=block,
         )  # fmt: skip
         launch(_settle, 1, self.state, warps=1)
         self.live_bound += more
         self.used_bound += more
         return rows, fresh
+
+    def _look(self, tables: Tensor, ids: Tensor) -> tuple[Tensor, int]:
+        """Rows, and a bound of how many are missing; there is room for those afterwards."""
+        if not self._over(len(ids)):
+            return self._find(tables, ids, None), len(ids)
+        missing = self.state[MISSING:]
+        fill(missing, 0)
+        rows = self._find(tables, ids, missing)
+        numbers = self._numbers()
+        more = numbers[MISSING]
+        self.live_bound, self.used_bound = numbers[LIVE.value], numbers[USED.value]
+        if self.live_bound + more > self.limit:
+            raise OverflowError(f"id_map is limited to {self.limit} rows")
+        if self._over(more):
+            self._rehash(self.live_bound + more)
+        return rows, more
 
     def erase(self, tables: Tensor, ids: Tensor) -> Tensor:
         n, rows = len(ids), self._empty(len(ids), self.dtype)

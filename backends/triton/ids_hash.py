@@ -1,4 +1,4 @@
-"""ids_hash: a lane a string; a program pays for the lengths its strings have."""
+"""ids_hash: a lane a string, a warp a program; all lanes pay for the lengths their strings have."""
 
 from __future__ import annotations
 
@@ -6,62 +6,96 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from backends.triton import farm
+from backends.triton.farm import over_64, up_to_64
 from backends.triton.launch import WIDEN, cover, launch
-from backends.triton.words import octet, shift_mix, word8
+from backends.triton.words import head16, shift_mix
 from recis_core.ops.ids_hash import MURMUR as FACTOR
 
 MURMUR = tl.constexpr(FACTOR)
-BLOCK = 128 * WIDEN
-over_64, up_to_16 = farm.over_64, farm.up_to_16
-up_to_32, up_to_64 = farm.up_to_32, farm.up_to_64
+# Strings that a program hashes at once: one a lane by farm, two by murmur.
+FARM_STEP, MURMUR_STEP = 32 * WIDEN, 64 * WIDEN
+# Most steps of a program, which finds the next offsets there already, and strings that fill the
+# device with programs of one step.
+STEPS, FILLED = 4, 1 << 17
+# Bytes on both sides of a string that farm reads without asking where they are of the text.
+MARGIN = tl.constexpr(20)
 
 
 @triton.jit
-def _farm(text, size, mask):
-    tiny, short = mask & (size <= 16), mask & (size > 16) & (size <= 32)
-    middle, long = mask & (size > 32) & (size <= 64), mask & (size > 64)
-    out = size.to(tl.uint64) * 0
-    if tl.max(tiny.to(tl.int32)) > 0:
-        out = tl.where(tiny, up_to_16(text, size, tiny), out)
-    if tl.max(short.to(tl.int32)) > 0:
-        out = tl.where(short, up_to_32(text, size, short), out)
-    if tl.max(middle.to(tl.int32)) > 0:
-        out = tl.where(middle, up_to_64(text, size, middle), out)
-    if tl.max(long.to(tl.int32)) > 0:
-        out = tl.where(long, over_64(text, size, long), out)
+def _farm(address, size, inside):
+    short = tl.minimum(size, 65).to(tl.int32)
+    least, most = tl.min(short), tl.max(short)
+    if inside:
+        out = up_to_64(address, short, least < 4, most > 32, INSIDE=True)
+    else:
+        out = up_to_64(address, short, least < 4, most > 32, INSIDE=False)
+    if most > 64:
+        out = tl.where(short > 64, over_64(address, size), out)
     return out
 
 
 @triton.jit
-def _murmur(text, size, mask):
+def _stirred(h, word, live):
+    word = shift_mix(word * MURMUR) * MURMUR
+    return tl.where(live, (h ^ word) * MURMUR, h)
+
+
+@triton.jit
+def _murmur(address, size):
     """MurmurHash64A, seed 0."""
     h = size.to(tl.uint64) * MURMUR
-    whole = tl.where(mask, size // 8 * 8, 0)
-    most = tl.max(whole)
-    at = most * 0
-    while at < most:
-        live = at < whole
-        word = shift_mix(word8(text + at, live) * MURMUR) * MURMUR
-        h = tl.where(live, (h ^ word) * MURMUR, h)
-        at += 8
-    tail = h * 0
-    for b in tl.static_range(0, 7):
-        tail |= octet(text + whole + b, mask & (whole + b < size)) << (8 * b)
-    h = tl.where(whole < size, (h ^ tail) * MURMUR, h)
+    whole = size & -8
+    rest = (size & 7).to(tl.int32)
+    tail, _ = head16(address + whole, rest)
+    at = tl.full([], 0, tl.int64)
+    for _ in range(tl.max(((whole + 31) // 32).to(tl.int32))):
+        left = tl.maximum(tl.minimum(whole - at, 32), 0).to(tl.int32)
+        a, b = head16(address + at, left)
+        c, d = head16(address + at + 16, left - 16)
+        h = _stirred(h, a, left >= 8)
+        h = _stirred(h, b, left >= 16)
+        h = _stirred(h, c, left >= 24)
+        h = _stirred(h, d, left >= 32)
+        at += 32
+    tail &= ((rest * 0 + 1).to(tl.uint64) << (rest * 8).to(tl.uint64)) - 1
+    h = tl.where(rest > 0, (h ^ tail) * MURMUR, h)
     return shift_mix(shift_mix(h) * MURMUR)
 
 
-@triton.jit(do_not_specialize=["n"])
-def _hash(data, offsets, out, n, FARM: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    begin = tl.load(offsets + i, mask=i < n, other=0).to(tl.int64)
-    size = tl.load(offsets + i + 1, mask=i < n, other=0).to(tl.int64) - begin
-    text = data + begin
-    hashed = _farm(text, size, i < n) if FARM else _murmur(text, size, i < n)
-    tl.store(out + i, hashed.to(tl.int64), mask=i < n)
+@triton.jit
+def _bounds(offsets, i, n):
+    begin = tl.load(offsets + i, mask=i < n, other=0)
+    return begin, tl.load(offsets + i + 1, mask=i < n, other=0)
+
+
+@triton.jit(do_not_specialize=["length", "n", "steps"])
+def _hash(data, length, offsets, out, n, steps, FARM: tl.constexpr, STEP: tl.constexpr):
+    first = tl.program_id(0).to(tl.int64) * steps * STEP
+    last = tl.minimum(first + steps * STEP, n)
+    i = first + tl.arange(0, STEP)
+    text = data.to(tl.int64)
+    begin, end = _bounds(offsets, i, last)
+    if FARM:
+        low, high = tl.load(offsets + first), tl.load(offsets + last)
+        # A lane without a string would read from the begin of the text.
+        inside = (first + steps * STEP <= n) & (low >= MARGIN) & (high + MARGIN <= length)
+        for _ in range(steps):
+            address, size = text + begin, (end - begin).to(tl.int64)
+            # On its way while these are hashed.
+            begin, end = _bounds(offsets, i + STEP, last)
+            tl.store(out + i, _farm(address, size, inside).to(tl.int64), mask=i < last)
+            i += STEP
+    else:
+        hashed = _murmur(text + begin, (end - begin).to(tl.int64))
+        tl.store(out + i, hashed.to(tl.int64), mask=i < last)
 
 
 def ids_hash(data: Tensor, offsets: Tensor, kind: str, out: Tensor) -> None:
-    n = len(offsets) - 1
-    launch(_hash, cover(n, BLOCK), data, offsets, out, n, FARM=kind == "farm", BLOCK=BLOCK)
+    n, farm = len(offsets) - 1, kind == "farm"
+    step, steps = MURMUR_STEP, 1
+    if farm:
+        step, steps = FARM_STEP, max(min(n // FILLED, STEPS), 1)
+    launch(
+        _hash, cover(n, step * steps), data, len(data), offsets, out, n, steps, warps=1,
+        FARM=farm, STEP=step,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ def last_at_most(ascending, count, x):
         at = low + tl.arange(0, FAN) * stride
         inside = at < high
         below = inside & (tl.load(ascending + at, mask=inside, other=0) <= x)
-        low += tl.maximum(tl.sum(below.to(tl.int64)) - 1, 0) * stride
+        low += tl.maximum(tl.sum(below.to(tl.int32)) - 1, 0) * stride
         high = tl.minimum(low + stride, high)
     return low
 
