@@ -79,6 +79,9 @@ def recorded(run: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Recorded:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             share = run()
     except RuntimeError as error:
+        # Else PyTorch takes its generator to be within the capture that failed, for good.
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
         said = str(error).splitlines()[0]
         raise RuntimeError(f"the dense part cannot be a CUDA graph: {said}") from error
     return Recorded(graph.replay, share, [tensor.grad for tensor in tensors])

@@ -79,16 +79,16 @@ __global__ void __launch_bounds__(SPAN / tile_each(SPAN))
         }
         return begins[low];
     };
-    // Four at once: what lies behind `count` is read too, but not past the stretch of the tile.
+    auto placed = [&](uint32_t own, int k) { return (own & ~DONE) + (SEVERAL ? begin_of(k) : 0); };
     const uint4* from = reinterpret_cast<const uint4*>(work.numbers + begin);
 #pragma unroll 4
-    for (int k = threadIdx.x; k < (count + 3) / 4; k += BLOCK) {
-        uint4 four = __ldcs(from + k);
-        uint32_t own[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-        for (int j = 0; j < 4; ++j) own[j] = (own[j] & ~DONE) + (SEVERAL ? begin_of(4 * k + j) : 0);
-        reinterpret_cast<uint4*>(numbers)[k] = make_uint4(own[0], own[1], own[2], own[3]);
+    for (int k = threadIdx.x; k < count / 4; k += BLOCK) {
+        uint4 own = __ldcs(from + k);
+        reinterpret_cast<uint4*>(numbers)[k] =
+            make_uint4(placed(own.x, 4 * k), placed(own.y, 4 * k + 1), placed(own.z, 4 * k + 2), placed(own.w, 4 * k + 3));
     }
+    for (int k = count / 4 * 4 + threadIdx.x; k < count; k += BLOCK)
+        numbers[k] = placed(__ldcs(work.numbers + begin + k), k);
     __syncthreads();
     const uint2* places = reinterpret_cast<const uint2*>(work.places + begin);
     int fours = aligned ? size / 4 : 0;
